@@ -1,0 +1,1 @@
+//! Content-addressed store: digests, action keys, records, blobs.

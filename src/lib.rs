@@ -1,0 +1,1 @@
+//! The engine of starling: pipelines, plans, runs, reports.

@@ -1,0 +1,2 @@
+//! The command `starling`.
+fn main() {}

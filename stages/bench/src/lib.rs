@@ -1,0 +1,1 @@
+//! BFCL and ACEBench: data, prompts, checkers, back ends.

@@ -1,0 +1,1 @@
+//! Language models on candle: decoder, generation, training.

@@ -1,0 +1,1 @@
+//! Parsing of calls, the Sim-RL reward, ROUGE.

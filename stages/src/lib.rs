@@ -1,0 +1,1 @@
+//! The stage kinds of starling.
