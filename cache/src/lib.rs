@@ -1,1 +1,5 @@
 //! Content-addressed store: digests, action keys, records, blobs.
+
+mod digest;
+
+pub use digest::Digest;
