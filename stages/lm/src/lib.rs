@@ -1,1 +1,10 @@
 //! Language models on candle: decoder, generation, training.
+
+pub mod config;
+pub mod error;
+pub mod rng;
+pub mod weights;
+
+pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use error::LmError;
+pub use weights::Weights;
