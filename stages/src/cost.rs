@@ -76,7 +76,12 @@ impl Lineage {
         let path = folder.join(file);
         let bytes = std::fs::read(&path).map_err(StageError::io("read", &path))?;
         self.0.insert(Digest::of(&bytes).to_string(), work);
-        write_json(&folder.join(FILE), &self)
+        self.write(folder)
+    }
+
+    /// Writes it as it is into `folder`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), StageError> {
+        write_json(&folder.join(FILE), self)
     }
 
     /// All of it, in units of 10¹² operations.
