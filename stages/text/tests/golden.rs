@@ -1,4 +1,9 @@
 //! Chat texts and token ids against what the reference libraries produce.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 
 use std::fs;
 use std::io::Read as _;
