@@ -3,6 +3,7 @@
 pub mod config;
 pub mod error;
 pub mod rng;
+pub mod tokenizer;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig, RopeScaling};
