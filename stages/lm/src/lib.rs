@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod load;
 pub mod rng;
 pub mod tokenizer;
 pub mod weights;
