@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod error;
+pub mod load;
 pub mod rng;
+pub mod tokenizer;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig, RopeScaling};
