@@ -1,10 +1,15 @@
 //! Language models on candle: decoder, generation, training.
 
 pub mod config;
+pub mod decoder;
 pub mod error;
+pub mod kernels;
+pub mod loss;
 pub mod rng;
+pub mod train;
 pub mod weights;
 
 pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use decoder::{Decoder, Gradients, PackedBatch};
 pub use error::LmError;
 pub use weights::Weights;
