@@ -264,7 +264,7 @@ impl<T: Real> Decoder<T> {
             q_inverse = scratch.take(n * config.num_attention_heads);
             k_inverse = scratch.take(n * config.num_key_value_heads);
         }
-        let mut heads = |offset: usize, weight: Option<&[T]>, out: &mut [T], inverse: &mut [T]| {
+        let heads = |offset: usize, weight: Option<&[T]>, out: &mut [T], inverse: &mut [T]| {
             let (epsilon, positions) = (self.epsilon(), &tokens.positions);
             rope::heads_forward(
                 &qkv, width, offset, weight, epsilon, &self.rope, positions, out, inverse,

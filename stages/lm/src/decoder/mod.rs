@@ -24,7 +24,6 @@ use crate::kernels::rope::RopeTable;
 use crate::weights::Weights;
 
 pub use forward::Keep;
-pub(crate) use forward::Saved;
 pub use layout::{Entry, Layout};
 pub use scratch::Scratch;
 
