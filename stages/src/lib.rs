@@ -4,17 +4,23 @@
 //! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
 //! `starling-reward` or `starling-bench`.
 
+mod chat;
 mod cost;
 mod evaluation;
+mod model;
 mod random;
+mod rollouts;
 mod rows;
 mod statistics;
 #[cfg(test)]
 mod testing;
+mod training;
 
+mod model_prune;
 mod source;
 mod split;
 mod table;
+mod tokenizer_train;
 mod world;
 
 use starling_contract::{Kind, erase};
@@ -25,6 +31,8 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         erase::<source::Source>(),
         erase::<world::World>(),
+        erase::<tokenizer_train::TokenizerTrain>(),
+        erase::<model_prune::ModelPrune>(),
         erase::<split::Split>(),
         erase::<table::Table>(),
     ]

@@ -7,7 +7,6 @@ pub mod kernels;
 pub mod load;
 pub mod loss;
 pub mod rng;
-pub mod rng;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;
