@@ -53,11 +53,11 @@ impl LocalStore {
                 mark_used(dest);
                 Ok(true)
             }
-            Ok(_) => self.make_room(dest, &Digest::of(bytes), "its bytes do not have its digest"),
+            Ok(_) => self.make_room(&Digest::of(bytes), "its bytes do not have its digest"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => {
                 let what = format!("it cannot be read: {error}");
-                self.make_room(dest, &Digest::of(bytes), &what)
+                self.make_room(&Digest::of(bytes), &what)
             }
         }
     }
@@ -69,35 +69,31 @@ impl LocalStore {
                 mark_used(dest);
                 Ok(true)
             }
-            Ok(_) => self.make_room(dest, digest, "its bytes do not have its digest"),
+            Ok(_) => self.make_room(digest, "its bytes do not have its digest"),
             Err(CacheError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(false)
             }
-            Err(error) => self.make_room(dest, digest, &error.to_string()),
+            Err(error) => self.make_room(digest, &error.to_string()),
         }
     }
 
-    fn make_room(&self, dest: &Path, digest: &Digest, what: &str) -> Result<bool, CacheError> {
-        self.set_blob_aside(digest, what);
-        if Digest::of_file(dest).is_ok_and(|(found, _)| found != *digest) {
-            return Err(writing("replace damaged", dest)(
-                io::ErrorKind::PermissionDenied.into(),
-            ));
-        }
+    fn make_room(&self, digest: &Digest, what: &str) -> Result<bool, CacheError> {
+        self.set_blob_aside(digest, what)?;
         Ok(false)
     }
 
     /// Sets a damaged blob aside, and puts it back if somebody healed it after we had looked.
-    pub(crate) fn set_blob_aside(&self, digest: &Digest, what: &str) {
+    pub(crate) fn set_blob_aside(&self, digest: &Digest, what: &str) -> Result<(), CacheError> {
         let path = self.blob(digest);
-        let Some(aside) = self.files.set_aside(&path, what) else {
-            return;
+        let Some(aside) = self.files.set_aside(&path, what)? else {
+            return Ok(());
         };
         if Digest::of_file(&aside).is_ok_and(|(found, _)| found == *digest) {
             // Either the healed blob gets its name back, or another good one has it already.
             drop(fs::hard_link(&aside, &path));
             drop(fs::remove_file(&aside));
         }
+        Ok(())
     }
 
     /// Stores a file and says its size.
@@ -237,7 +233,8 @@ impl LocalStore {
     /// Sets a damaged blob aside and makes the error.
     pub(super) fn damaged(&self, digest: &Digest, what: impl Into<String>) -> CacheError {
         let (path, what) = (self.blob(digest), what.into());
-        self.set_blob_aside(digest, &what);
+        // That it could not be moved is told as a warning; the damage is the error.
+        drop(self.set_blob_aside(digest, &what));
         CacheError::BlobDamaged {
             digest: *digest,
             path,

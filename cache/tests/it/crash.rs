@@ -78,13 +78,13 @@ fn a_crash_at_any_step_leaves_nothing_half_made() {
     let unbroken = Space::new();
     let make = |space: &Space| {
         space.write("tree/small", "small");
-        space.write("tree/deep/large", vec![1; 3 << 20]);
+        space.write("tree/deep/large", vec![1; (1 << 20) + 1]);
     };
     make(&unbroken);
     work(&unbroken.store, unbroken.dir.path());
     let mut step = 0;
     loop {
-        let space = Space::new();
+        let space = Space::fast();
         make(&space);
         let crashed = run_child(space.dir.path(), step);
         let root = space.path("store");

@@ -6,8 +6,9 @@ use starling_cache::{CacheError, Creation, Digest, Mode, Store, verify};
 
 use crate::support::{Space, blob, files, record, tamper};
 
-/// Ways in which bytes go bad.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 4] = [
+/// A way in which bytes go bad, and its name.
+type Damage = (&'static str, fn(&mut Vec<u8>));
+const DAMAGES: [Damage; 4] = [
     ("flipped", |bytes| bytes[0] ^= 1),
     ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
     ("emptied", Vec::clear),
@@ -179,7 +180,7 @@ fn verification_names_blobs_and_records_and_repairs_by_setting_aside() {
     }
     assert!(verify(&space.store, false).unwrap().is_sound());
     tamper(&blob(&space.store, &Digest::of(b"flipped")), |bytes| {
-        bytes[0] ^= 1
+        bytes[0] ^= 1;
     });
     fs::remove_file(blob(&space.store, &Digest::of(b"lost"))).unwrap();
     let path = space
@@ -221,9 +222,9 @@ fn every_failing_step_is_an_error_with_a_path_and_leaves_nothing_half_made() {
     ] {
         let mut step = 0;
         loop {
-            let space = Space::new();
+            let space = Space::fast();
             space.write("tree/x", "xxx");
-            space.write("tree/large", vec![9; 3 << 20]);
+            space.write("tree/large", vec![9; (1 << 20) + 1]);
             let counter = std::sync::atomic::AtomicUsize::new(0);
             let failing = space.reopened().with_fault(Arc::new(move |_, _| {
                 let n = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -256,6 +257,43 @@ fn every_failing_step_is_an_error_with_a_path_and_leaves_nothing_half_made() {
             );
             step += 1;
         }
+    }
+}
+
+/// The same where many files are written before the first gets its place.
+#[test]
+fn a_failure_among_many_files_leaves_nothing_half_made() {
+    for step in [
+        0, 1, 2, 50, 130, 201, 209, 210, 211, 212, 213, 214, 250, 280, 281, 282, 300,
+    ] {
+        let space = Space::fast();
+        for i in 0..70 {
+            space.write(&format!("tree/{i}"), format!("file {i}"));
+        }
+        let counter = std::sync::atomic::AtomicUsize::new(0);
+        let failing = space.reopened().with_fault(Arc::new(move |_, _| {
+            let n = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if n == step {
+                Err(io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
+            }
+        }));
+        let error = failing.put_tree(&space.path("tree")).unwrap_err();
+        assert!(
+            matches!(error, CacheError::Full { .. }),
+            "step {step}: {error}"
+        );
+        assert!(verify(&space.store, false).unwrap().is_sound());
+        assert!(
+            files(&space.store.root().join("tmp")).is_empty(),
+            "step {step}"
+        );
+        let output = space.store.put_tree(&space.path("tree")).unwrap();
+        space
+            .store
+            .materialize(&output, &space.path("out"), Mode::Link)
+            .unwrap();
     }
 }
 

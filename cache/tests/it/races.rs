@@ -84,7 +84,7 @@ fn the_same_blob_from_many_is_one_blob() {
         if damaged {
             space.store.put_file(&file).unwrap();
             tamper(&blob(&space.store, &Digest::of(&large)), |bytes| {
-                bytes[9] ^= 1
+                bytes[9] ^= 1;
             });
         }
         let digests = race(&space, |_, store| {

@@ -19,7 +19,16 @@ pub(crate) struct Space {
 impl Space {
     /// The store's path has spaces and letters from elsewhere, in every test.
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    /// A store in memory where there is such a place, for tests that write very often.
+    pub(crate) fn fast() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(dir.unwrap())
+    }
+
+    fn in_folder(dir: tempfile::TempDir) -> Self {
         let store = LocalStore::open_or_create(&dir.path().join("my store – höhle/.starling"));
         Self {
             dir,
