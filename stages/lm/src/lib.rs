@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod generate;
 pub mod load;
 pub mod rng;
 pub mod tokenizer;
