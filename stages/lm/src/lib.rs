@@ -3,6 +3,7 @@
 pub mod config;
 pub mod decoder;
 pub mod error;
+pub mod generate;
 pub mod kernels;
 pub mod load;
 pub mod loss;
