@@ -13,5 +13,7 @@ pub mod exit;
 pub mod pipeline;
 mod registry;
 mod suggest;
+#[cfg(test)]
+mod testing;
 
 pub use registry::Registry;
