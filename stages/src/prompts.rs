@@ -109,7 +109,7 @@ pub(crate) fn read(
                 |what: &str, e: &dyn std::fmt::Display| {
                     StageError::input(port, format!("row `{}`: {what}: {e}", row.id))
                 };
-            let tools = ToolSet::from_prompt(&row.inputs).map_err(|e| wrong("tools", &e))?;
+            let tools = ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
             let prefill = row
                 .inputs
                 .rfind(ASSISTANT)

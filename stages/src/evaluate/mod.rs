@@ -120,7 +120,7 @@ impl Stage for Evaluate {
                 let requests: Vec<Request> =
                     chunk.iter().map(|item| item.request(samples)).collect();
                 generator
-                    .generate(&requests, sampling, context.threads(), |_| ControlFlow::Continue(()))
+                    .generate(&requests, sampling, context.threads(), &|_| ControlFlow::Continue(()))
                     .map_err(lm)
             };
             let best = ask(1, &greedy)?;

@@ -160,7 +160,7 @@ impl Stage for RolloutKind {
                 .map(|i| all[i].request(p.samples))
                 .collect();
             let answers = generator
-                .generate(&requests, &sampling, context.threads(), |_| ControlFlow::Continue(()))
+                .generate(&requests, &sampling, context.threads(), &|_| ControlFlow::Continue(()))
                 .map_err(lm)?;
             for (prompt, samples) in all[start..end].iter().zip(answers) {
                 keep(&p, prompt, samples, &tokenizer, &mut set, &mut report);

@@ -10,12 +10,14 @@
 //! Rows that are too long are left out and counted, never cut: a cut prompt loses what it asks, a cut
 //! answer teaches stopping in the middle.
 
+mod text;
+use text::training_row;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_reward::prepare::trainset::{Thinking, TrainsetOptions, training_row};
 
 use crate::chat::{self, lm};
 use crate::dropped::Dropped;
@@ -95,21 +97,13 @@ impl Stage for Trainset {
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let folder = context.input("tokenizer")?;
         let (template, tokenizer) = (chat::template(folder)?, chat::tokenizer(folder)?);
-        let options = TrainsetOptions {
-            thinking: match p.think_format {
-                ThinkFormat::Native => Thinking::Native,
-                ThinkFormat::Star => Thinking::Star,
-            },
-            reasoning: p.reasoning,
-            ..TrainsetOptions::default()
-        };
         let mut reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut dropped = Dropped::default();
         while let Some((line, row)) = reader.next_row()? {
             let id = rows::id_of(&row);
             dropped.seen();
-            let text = match training_row(&row, &template, &options) {
+            let text = match training_row(&row, &template) {
                 Ok(text) => text,
                 Err(reason) => {
                     dropped.add(&reason.to_string(), line, &id);
