@@ -5,7 +5,9 @@ pub mod decoder;
 pub mod error;
 pub mod kernels;
 pub mod loss;
+pub mod policy;
 pub mod rng;
+pub mod score;
 pub mod train;
 pub mod weights;
 
