@@ -89,7 +89,7 @@ fn label(messages: &[Value], position: usize) -> Option<Label> {
 }
 
 /// Counts tags, combinations of tags, turns and calls over all messages of the assistant, or only over those
-/// that end their conversation.
+/// that end their conversation; the summary counts all messages in either case.
 pub fn report<'a>(conversations: impl IntoIterator<Item = &'a [Value]>, only_last: bool) -> Value {
     let mut total = 0;
     let mut messages = 0;
@@ -100,11 +100,11 @@ pub fn report<'a>(conversations: impl IntoIterator<Item = &'a [Value]>, only_las
     for conversation in conversations {
         total += 1;
         let mut labels = label_messages(conversation);
+        messages += labels.len();
         if only_last {
             labels.retain(|label| label.position + 1 == conversation.len());
         }
         for label in labels {
-            messages += 1;
             let mut words: Vec<_> = label.tags.iter().map(|tag| tag.word()).collect();
             words.iter().for_each(|word| tags.add(word));
             words.sort_unstable();
