@@ -5,3 +5,4 @@
 //! anything about rewards, benchmarks or models.
 
 pub mod json;
+pub mod python;
