@@ -5,4 +5,5 @@
 //! anything about rewards, benchmarks or models.
 
 pub mod json;
+pub mod pycall;
 pub mod python;
