@@ -121,3 +121,235 @@ pub(crate) fn messages(row: &Value) -> Result<&[Value], DropReason> {
     let messages = row.get("messages").ok_or(DropReason::Missing("messages"))?;
     messages.as_list().ok_or(DropReason::WrongType("messages"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use starling_text::template::ChatTemplate;
+
+    use super::*;
+    use crate::Mode;
+
+    const MODES: [Mode; 3] = [Mode::Faithful, Mode::Fixed, Mode::Unicode];
+
+    fn value(text: &str) -> Value {
+        json::parse(text).expect(text)
+    }
+
+    fn format(corpus: Corpus, raw: &str, mode: Mode) -> Result<Vec<String>, DropReason> {
+        let mut formatter = Formatter::new(corpus, mode);
+        let rows = formatter.push(&value(raw));
+        match formatter.drops().keys().next() {
+            Some(reason) => Err(reason.clone()),
+            None => Ok(rows.iter().map(json::dumps).collect()),
+        }
+    }
+
+    fn kept(row: &str, mode: Mode) -> Result<f64, DropReason> {
+        self_reward(&value(row), &ChatTemplate::qwen3(), mode).map_err(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn a_query_without_answers_is_dropped_unless_faithful() {
+        let raw = r#"{"id": 1, "query": "q", "tools": [], "answers": "[]"}"#;
+        assert!(format(Corpus::Xlam, raw, Mode::Faithful).is_ok());
+        assert_eq!(
+            format(Corpus::Xlam, raw, Mode::Fixed),
+            Err(DropReason::NoAnswers)
+        );
+    }
+
+    #[test]
+    fn either_broken_tag_is_a_broken_thought_unless_faithful() {
+        for content in [
+            "<think>a<think>b</think>c",
+            "<think>a</think>b</think>c",
+            "a</think>c",
+        ] {
+            let raw = format!(
+                r#"{{"conversations": [{{"role": "assistant", "content": "{content}"}}], "tools": []}}"#
+            );
+            assert!(format(Corpus::ToolMind, &raw, Mode::Faithful).is_ok());
+            assert_eq!(
+                format(Corpus::ToolMind, &raw, Mode::Fixed),
+                Err(DropReason::Thoughts)
+            );
+        }
+    }
+
+    #[test]
+    fn a_skipped_call_ends_the_conversation_unless_faithful() {
+        let raw = r#"{"tools": [{"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}}],
+            "conversations": [{"role": "user", "content": "q"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
+            {"role": "tool", "content": "r"}, {"role": "assistant", "content": "done"}]}"#;
+        let mut faithful = Formatter::new(Corpus::ToolAce, Mode::Faithful);
+        assert_eq!(faithful.push(&value(raw)).len(), 1);
+        assert_eq!(faithful.drops().get(&DropReason::UnknownArgument), Some(&1));
+        let mut fixed = Formatter::new(Corpus::ToolAce, Mode::Fixed);
+        assert_eq!(fixed.push(&value(raw)).len(), 2);
+        let unknown = raw.replace("\\\"a\\\"", "\\\"b\\\"");
+        assert_eq!(fixed.push(&value(&unknown)).len(), 0);
+    }
+
+    #[test]
+    fn the_filter_wants_an_answer_of_the_assistant_unless_faithful() {
+        let user = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "tools": []}"#;
+        assert!(kept(user, Mode::Faithful).is_ok());
+        assert_eq!(kept(user, Mode::Fixed), Err(DropReason::NotAssistant));
+        let empty = user.replace(r#""user", "content": "b""#, r#""assistant", "content": """#);
+        assert!(kept(&empty, Mode::Faithful).is_ok());
+        assert_eq!(kept(&empty, Mode::Fixed), Err(DropReason::Label));
+    }
+
+    #[test]
+    fn wrapped_tools_pass_the_filter_unless_faithful() {
+        let row = r#"{"messages": [{"role": "user", "content": "a"},
+            {"role": "assistant", "content": null, "tool_calls": [{"name": "f", "arguments": {}}]}],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}"#;
+        assert_eq!(kept(row, Mode::Faithful), Err(DropReason::Tools));
+        assert_eq!(kept(row, Mode::Fixed), Ok(1.0));
+    }
+
+    #[test]
+    fn native_targets_are_laid_out_as_the_template_lays_them_out() {
+        let row = value(
+            r#"{"id": "x", "messages": [{"role": "user", "content": "q"},
+            {"role": "assistant", "content": "\n\na", "reasoning_content": "\nwhy\n"}], "tools": []}"#,
+        );
+        let template = ChatTemplate::qwen3();
+        let whole = template.render(
+            messages(&row).expect("messages"),
+            row.get("tools"),
+            &Default::default(),
+        );
+        let convert = |format, reasoning, mode| {
+            train_row(&row, &template, format, reasoning, mode).expect("row")
+        };
+        let native = convert(ThinkFormat::Native, true, Mode::Faithful);
+        assert_eq!(
+            whole.expect("rendered"),
+            format!("{}{}", native.inputs, native.targets)
+        );
+        let empty = convert(ThinkFormat::Native, false, Mode::Fixed);
+        assert_eq!(empty.targets, "<think>\n\n</think>\n\na<|im_end|>");
+        let star = convert(ThinkFormat::Star, true, Mode::Fixed);
+        assert!(star.inputs.ends_with("<|im_start|>assistant\n<think>"));
+        assert_eq!(star.targets, "\nwhy\n</think>\n\na<|im_end|>");
+    }
+
+    #[test]
+    fn rows_of_a_teacher_have_ids_of_their_own_unless_faithful() {
+        let seed = value(
+            r#"{"id": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+            "tools": [{"name": "f", "parameters": {"a": {}}}]}"#,
+        );
+        let call = |a: u8| {
+            format!("<tool_call>{{\"name\": \"f\", \"arguments\": {{\"a\": {a}}}}}</tool_call>")
+        };
+        let texts = [
+            format!("t</think>{}{}", call(1), call(2)),
+            format!("<think>t</think>{}{}", call(2), call(1)),
+            "<think>t</think><tool_call>{".to_owned(),
+            "<think>t</think> b ".to_owned(),
+        ];
+        let ids = |mode| -> Vec<String> {
+            let rows = answer_rows(&seed, &texts, mode).expect("answers").rows;
+            rows.iter()
+                .map(|row| json::dumps(row.get("id").expect("an id")))
+                .collect()
+        };
+        assert_eq!(ids(Mode::Faithful), ["\"s\"", "\"s\"", "\"s\""]);
+        assert_eq!(ids(Mode::Fixed), ["\"s#0\"", "\"s#1\""]);
+    }
+
+    fn odd_value() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just("user"),
+            Just("assistant"),
+            Just("tool"),
+            Just("f"),
+            Just(""),
+            Just("<think>a</think>b"),
+            Just("<tool_call>{}</tool_call>"),
+            Just("[]"),
+            Just("{\"a\": 1}"),
+            Just("[{\"name\": \"f\", \"arguments\": {}}]"),
+        ];
+        let key = prop_oneof![
+            Just("id"),
+            Just("role"),
+            Just("content"),
+            Just("tool_calls"),
+            Just("name"),
+            Just("parameters"),
+            Just("arguments"),
+            Just("function"),
+            Just("messages"),
+            Just("conversations"),
+            Just("tools"),
+            Just("functions"),
+            Just("query"),
+            Just("answers"),
+            Just("reasoning_content"),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i64>().prop_map(Value::Int),
+            word.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::List),
+                prop::collection::vec((key.clone(), inner), 0..6).prop_map(|entries| {
+                    Value::Dict(
+                        entries
+                            .into_iter()
+                            .map(|(k, v)| (k.to_owned(), v))
+                            .collect(),
+                    )
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn odd_rows_never_panic(messages in odd_value(), tools in odd_value(), raw in odd_value()) {
+            let template = ChatTemplate::qwen3();
+            let corpora = [Corpus::Xlam, Corpus::ToolMind, Corpus::ToolAce, Corpus::Hammer];
+            let parts = |key: &'static str| object([
+                ("id", Value::Int(1)), (key, messages.clone()), ("tools", tools.clone()),
+                ("query", "q".into()), ("answers", messages.clone()),
+            ]);
+            for mode in MODES {
+                for row in [raw.clone(), parts("messages"), parts("conversations")] {
+                    for corpus in corpora {
+                        let mut formatter = Formatter::new(corpus, mode);
+                        for row in formatter.push(&row) {
+                            drop(self_reward(&row, &template, mode));
+                        }
+                    }
+                    drop(self_reward(&row, &template, mode));
+                    drop(train_row(&row, &template, ThinkFormat::Star, true, mode));
+                    drop(answer_rows(&row, &["<think>a</think>b".to_owned()], mode));
+                    let all = super::messages(&row).unwrap_or_default();
+                    estimate_tokens(all, row.get("tools"));
+                    let all = [all];
+                    report(all, true);
+                    select(&all, &Proportions::new(10), |_| 0);
+                }
+            }
+        }
+
+        #[test]
+        fn samples_are_distinct_positions(seed: u64, length in 0..300_usize, count in 0..320_usize) {
+            let mut drawn = PythonRandom::new(seed).sample(length, count);
+            drawn.sort_unstable();
+            drawn.dedup();
+            prop_assert_eq!(drawn.len(), count.min(length));
+            prop_assert!(drawn.iter().all(|&position| position < length));
+        }
+    }
+}
