@@ -11,6 +11,7 @@
 
 pub mod exit;
 pub mod pipeline;
+pub mod plan;
 mod registry;
 mod suggest;
 #[cfg(test)]
