@@ -19,8 +19,8 @@ use crate::pipeline::{Mistakes, Pipeline};
 pub use cause::{Cause, Change, Field};
 pub use history::{History, Nearest};
 pub use resolve::{
-    MissingAction, MissingExternal, Resolution, ResolveError, ResolvedAction, ResolvedExternal,
-    ResolvedInput, resolve,
+    MissingAction, MissingExternal, Records, Resolution, ResolveError, ResolvedAction,
+    ResolvedExternal, ResolvedInput, resolve,
 };
 pub use show::{counts, json, table, why};
 
@@ -94,7 +94,8 @@ pub fn plan(
     let mut resolutions = Vec::with_capacity(count);
     let mut wrong = Vec::new();
     for stage in 0..count {
-        let resolution = resolve(pipeline, stage, registry, &records, store, memo, now_unix);
+        let known = |n: usize| records[n].as_ref();
+        let resolution = resolve(pipeline, stage, registry, &known, store, memo, now_unix);
         match resolution {
             Ok(resolution) => {
                 if let Resolution::Action(action) = &resolution {
@@ -174,7 +175,7 @@ impl Explain<'_> {
                     self.pipeline,
                     stage,
                     self.registry,
-                    self.records,
+                    &|n| self.records[n].as_ref(),
                     memo,
                     now_unix,
                 )?;

@@ -99,6 +99,9 @@ fn joined(mistakes: &[Mistake]) -> String {
     texts.join("; ")
 }
 
+/// The records known so far, by the stage's number.
+pub type Records<'a> = &'a dyn Fn(usize) -> Option<&'a ActionRecord>;
+
 /// Resolves the stage numbered `stage`, given the records of the stages before it.
 ///
 /// Files outside the store are read (or remembered by `memo`; `now_unix` is the present in seconds
@@ -111,7 +114,7 @@ pub fn resolve(
     pipeline: &Pipeline,
     stage: usize,
     registry: &Registry,
-    records: &[Option<ActionRecord>],
+    records: Records<'_>,
     store: &dyn Store,
     memo: &mut Memo,
     now_unix: f64,
@@ -154,11 +157,11 @@ pub fn resolve(
 }
 
 /// The stages that `stage` reads and that have no record, each once.
-fn waits(stage: &PipelineStage, records: &[Option<ActionRecord>]) -> Vec<usize> {
+fn waits(stage: &PipelineStage, records: Records<'_>) -> Vec<usize> {
     let mut waits: Vec<usize> = stage
         .inputs
         .iter()
-        .filter(|i| records[i.stage].is_none())
+        .filter(|i| records(i.stage).is_none())
         .map(|i| i.stage)
         .collect();
     waits.sort_unstable();
@@ -171,7 +174,7 @@ pub(super) fn partial_fields(
     pipeline: &Pipeline,
     stage: usize,
     registry: &Registry,
-    records: &[Option<ActionRecord>],
+    records: Records<'_>,
     memo: &mut Memo,
     now_unix: f64,
 ) -> Result<KeyFields, ResolveError> {
@@ -211,9 +214,9 @@ fn mistakes(list: Vec<Mistake>) -> ResolveError {
 }
 
 /// The inputs whose stages have records.
-fn inputs(stage: &PipelineStage, records: &[Option<ActionRecord>]) -> Vec<ResolvedInput> {
+fn inputs(stage: &PipelineStage, records: Records<'_>) -> Vec<ResolvedInput> {
     let resolved = stage.inputs.iter().filter_map(|input| {
-        let record = records[input.stage].as_ref()?;
+        let record = records(input.stage)?;
         Some(ResolvedInput {
             port: input.port.clone(),
             name: input.name.clone(),

@@ -158,8 +158,12 @@ fn root(plan: &Plan, stage: usize) -> usize {
 
 fn made(record: &ActionRecord) -> String {
     format!(
-        "attempt {} made it in {:.1} s with {} threads ({})",
-        record.attempt, record.seconds, record.threads, record.numerics
+        "attempt {} made it in {:.1} s on {} thread{} ({})",
+        record.attempt,
+        record.seconds,
+        record.threads,
+        if record.threads == 1 { "" } else { "s" },
+        record.numerics
     )
 }
 

@@ -92,7 +92,8 @@ impl Space {
         let mut memo = self.store.memo();
         for stage in 0..pipeline.stages.len() {
             let (registry, store, now) = (&self.registry, &self.store, self.now());
-            let resolved = resolve(&pipeline, stage, registry, &records, store, &mut memo, now);
+            let known = |n: usize| records[n].as_ref();
+            let resolved = resolve(&pipeline, stage, registry, &known, store, &mut memo, now);
             let Resolution::Action(action) = resolved.expect("resolvable") else {
                 panic!("stage {stage} is not ready");
             };
@@ -382,7 +383,7 @@ fn why_names_every_difference() {
         `starling why letters` says more about what it waits for
     "#);
     space.run(CHAIN);
-    insta::assert_snapshot!(why_of(&space, CHAIN, "train"), @r#"`train` 4213aa is cached: attempt 1 made it in 0.5 s with 1 threads (cpu test 1)"#);
+    insta::assert_snapshot!(why_of(&space, CHAIN, "train"), @r#"`train` 4213aa is cached: attempt 1 made it in 0.5 s on 1 thread (cpu test 1)"#);
     let changed = CHAIN
         .replace("updates = 10", "updates = 20\nlr = 1e-3")
         .replace("count = 2", "tail = { coefficient = 0.5, names = ['x'] }");
