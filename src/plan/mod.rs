@@ -133,6 +133,25 @@ pub fn plan(
     }
 }
 
+/// How a cached stage differs from the nearest *other* record; none for a stage that is not cached.
+///
+/// # Errors
+/// [`CacheError`] when the store cannot be read.
+pub fn other(
+    pipeline: &Pipeline,
+    plan: &Plan,
+    stage: usize,
+    store: &dyn Store,
+) -> Result<Option<Cause>, CacheError> {
+    let planned = &plan.stages[stage];
+    if !matches!(planned.status, Status::Cached(_)) {
+        return Ok(None);
+    }
+    let this = &pipeline.stages[stage];
+    let nearest = History::load(store)?.nearest(&this.name, &planned.fields, |_| false);
+    Ok(nearest.map(|n| cause::changed(pipeline, this, n)))
+}
+
 /// Turns resolutions into statuses with causes; reads the history once, when something is not cached.
 struct Explain<'a> {
     pipeline: &'a Pipeline,
