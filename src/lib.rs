@@ -9,10 +9,12 @@
 //! The library knows no kind by name (they come in a [`Registry`]), prints nothing and reads neither
 //! the environment nor the home folder; the command does.
 
+pub mod describe;
 pub mod exit;
 pub mod pipeline;
+pub mod plan;
 mod registry;
-mod suggest;
+pub mod suggest;
 #[cfg(test)]
 mod testing;
 
