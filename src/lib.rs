@@ -1,1 +1,3 @@
 //! The engine of starling: pipelines, plans, runs, reports.
+
+pub mod report;
