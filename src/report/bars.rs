@@ -103,7 +103,7 @@ impl Reporter for Bars {
             _ => {}
         }
         for line in lines(event, self.palette, self.width) {
-            let _ = self.all.println(line);
+            drop(self.all.println(line));
         }
     }
 }

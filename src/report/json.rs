@@ -21,7 +21,7 @@ impl<W: Write> Reporter for JsonLines<W> {
     fn report(&mut self, event: &RunEvent) {
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
-            let _ = self.out.write_all(&line).and_then(|()| self.out.flush());
+            drop(self.out.write_all(&line).and_then(|()| self.out.flush()));
         }
     }
 }
