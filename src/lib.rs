@@ -13,6 +13,7 @@
 
 pub mod exit;
 pub mod pipeline;
+pub mod plan;
 mod registry;
 pub mod report;
 pub mod run;

@@ -9,7 +9,11 @@ use starling_contract::Event;
 ///
 /// `key` is the action key in hexadecimal, in full; reporters shorten it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
 pub enum RunEvent {
     /// The run begins.
     Begun {

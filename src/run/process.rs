@@ -38,14 +38,16 @@ pub(crate) fn tail(log: &Path) -> String {
 /// Signals one process; one that is gone is fine.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = to_pid(pid) {
-        drop(rustix::process::kill_process(pid, signal));
+        // Gone already is what was wanted.
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
 /// Kills a process group, and so whatever a worker started.
 pub(crate) fn kill_group(leader: u32) {
     if let Some(pid) = to_pid(leader) {
-        drop(rustix::process::kill_process_group(pid, Signal::KILL));
+        // Gone already is what was wanted.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
 }
 
@@ -53,9 +55,10 @@ pub(crate) fn kill_group(leader: u32) {
 pub(crate) fn kill_self() -> ! {
     let me = rustix::process::getpid();
     if rustix::process::getpgrp() == me {
-        drop(rustix::process::kill_current_process_group(Signal::KILL));
+        // Gone already is what was wanted.
+        let _ = rustix::process::kill_current_process_group(Signal::KILL);
     }
-    drop(rustix::process::kill_process(me, Signal::KILL));
+    let _ = rustix::process::kill_process(me, Signal::KILL);
     std::process::abort()
 }
 

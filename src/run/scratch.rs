@@ -106,3 +106,23 @@ pub(crate) fn sweep(store: &dyn Store, key: &ActionKey) -> Result<(), CacheError
     }
     Ok(())
 }
+
+/// Whether a living process on this host still works on an earlier attempt at an action.
+///
+/// A worker outlives a killed engine for a moment, and one may have been started by hand.
+pub(crate) fn somebody_works(store: &dyn Store, key: &ActionKey) -> Result<bool, CacheError> {
+    let me = Owner::current();
+    for attempt in store.attempts(key)? {
+        if store.attempt(key, attempt, "exit.json")?.is_some() {
+            continue;
+        }
+        let alive = store
+            .attempt(key, attempt, STARTED)?
+            .and_then(|bytes| serde_json::from_slice::<Started>(&bytes).ok())
+            .is_some_and(|started| started.owner.liveness(&me) == Liveness::Alive);
+        if alive {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

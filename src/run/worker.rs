@@ -37,13 +37,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// `tether` makes the process end at once, with all that it started, when its stdin ends: so a worker
 /// dies with the engine that holds the other end.
 #[must_use]
-pub fn main(
-    store_url: &str,
-    spec: &Digest,
-    attempt: u32,
-    tether: bool,
-    registry: &Registry,
-) -> u8 {
+pub fn main(store_url: &str, spec: &Digest, attempt: u32, tether: bool, registry: &Registry) -> u8 {
     if tether {
         hold_tether();
     }
@@ -240,15 +234,28 @@ impl Attempt<'_> {
                     format!("this program has no kind `{kind}` of version {version}"),
                 )
             })?;
-        let mut context = self.context(host, scratch)?;
+        let (single, many) = self.inputs(scratch)?;
+        let externals = self.externals(scratch)?;
         let words = keep_panic_words();
         let (done, outcome) = mpsc::channel();
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name(self.spec.kind.clone())
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || {
-                    let run = || kind.run(self.spec.params.clone(), &mut context);
+                .spawn_scoped(scope, move || {
+                    let run = || {
+                        let mut context = StageContext::new(
+                            host,
+                            single,
+                            many,
+                            externals,
+                            scratch.part("outputs"),
+                            scratch.part("work"),
+                            self.spec.threads,
+                            self.spec.device.clone(),
+                        );
+                        kind.run(self.spec.params.clone(), &mut context)
+                    };
                     // The receiver waits in this scope for as long as the thread lives.
                     drop(done.send(panic::catch_unwind(AssertUnwindSafe(run))));
                 })
@@ -298,13 +305,10 @@ impl Attempt<'_> {
         }
     }
 
-    fn context<'h>(
-        &self,
-        host: &'h WorkerHost<'_>,
-        scratch: &Scratch,
-    ) -> Result<StageContext<'h>, End> {
-        let mut single = BTreeMap::new();
-        let mut many: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
+    /// Places the inputs: those of single ports, and those of ports that take several.
+    fn inputs(&self, scratch: &Scratch) -> Result<(Places, BTreeMap<String, Places>), End> {
+        let mut single = Places::new();
+        let mut many: BTreeMap<String, Places> = BTreeMap::new();
         for (index, input) in self.spec.inputs.iter().enumerate() {
             // Names come from the pipeline's author, so they do not become file names.
             let path = scratch.part("inputs").join(index.to_string());
@@ -322,22 +326,13 @@ impl Attempt<'_> {
                 }
             }
         }
-        Ok(StageContext::new(
-            host,
-            single,
-            many,
-            self.externals(scratch)?,
-            scratch.part("outputs"),
-            scratch.part("work"),
-            self.spec.threads,
-            self.spec.device.clone(),
-        ))
+        Ok((single, many))
     }
 
     /// Files outside the store: the store's copy if it has one, else the file itself, read again, since
     /// it may have changed after it was planned.
-    fn externals(&self, scratch: &Scratch) -> Result<BTreeMap<String, PathBuf>, End> {
-        let mut places = BTreeMap::new();
+    fn externals(&self, scratch: &Scratch) -> Result<Places, End> {
+        let mut places = Places::new();
         for (index, external) in self.spec.externals.iter().enumerate() {
             let artifact = &external.artifact;
             let placed = scratch.part("inputs").join(format!("outside-{index}"));
@@ -447,6 +442,9 @@ impl Attempt<'_> {
         record.write(self.store, &self.key, self.attempt)
     }
 }
+
+/// Paths by port, name or parameter.
+type Places = BTreeMap<String, PathBuf>;
 
 /// What a stage's thread ended with: its result, or a panic's payload.
 type Outcome = Result<Result<(), StageError>, Box<dyn Any + Send>>;
