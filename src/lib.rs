@@ -18,5 +18,7 @@ mod registry;
 pub mod report;
 pub mod run;
 mod suggest;
+#[cfg(test)]
+mod testing;
 
 pub use registry::Registry;

@@ -5,13 +5,25 @@
 //! work starts. Invariant: a [`Pipeline`] that exists is right as far as its text alone can tell; its
 //! stages are in topological order.
 
+mod draft;
+mod edges;
+mod mistake;
+mod order;
+mod overrides;
+mod read;
+mod render;
+mod settings;
 mod sources;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use mistake::{Mistake, Mistakes};
+pub use read::{LoadError, load, read};
 pub use sources::{Place, Source, Sources};
 
 /// Bytes of the texts that a pipeline was read from, as [`Sources`] numbers them.
@@ -117,5 +129,18 @@ impl Pipeline {
     #[must_use]
     pub fn place(&self, span: &Span) -> Place {
         self.sources.place(span)
+    }
+}
+
+/// Appends a name to a dotted path, quoted as in TOML where it is not a bare word; as in keys.
+fn push_segment(path: &mut String, segment: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !segment.is_empty() && segment.chars().all(bare) {
+        path.push_str(segment);
+    } else {
+        path.push_str(&serde_json::Value::from(segment).to_string());
     }
 }

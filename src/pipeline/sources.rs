@@ -63,7 +63,10 @@ impl Sources {
     pub fn find(&self, span: &Span) -> (&Source, Span) {
         let index = self.list.partition_point(|s| s.base <= span.start);
         let source = &self.list[index.saturating_sub(1)];
-        let within = |n: usize| floor(&source.text, n.saturating_sub(source.base));
+        let within = |n: usize| {
+            let n = n.saturating_sub(source.base);
+            source.text.floor_char_boundary(n)
+        };
         let start = within(span.start);
         (source, start..within(span.end).max(start))
     }
@@ -82,15 +85,6 @@ impl Sources {
     }
 }
 
-/// The nearest character boundary of `text` at or before `index`.
-fn floor(text: &str, index: usize) -> usize {
-    let mut index = index.min(text.len());
-    while !text.is_char_boundary(index) {
-        index -= 1;
-    }
-    index
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +96,10 @@ mod tests {
         let base = sources.add("--set", "t.x=3");
         assert_eq!(sources.place(&(0..1)).to_string(), "a.toml:1:1");
         assert_eq!(sources.place(&(11..12)).to_string(), "a.toml:2:5");
-        assert_eq!(sources.place(&(base + 4..base + 5)).to_string(), "--set:1:5");
+        assert_eq!(
+            sources.place(&(base + 4..base + 5)).to_string(),
+            "--set:1:5"
+        );
         let (source, within) = sources.find(&(base..base + 99));
         assert_eq!((source.name.as_str(), within), ("--set", 0..5));
     }

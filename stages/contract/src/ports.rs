@@ -73,6 +73,41 @@ pub struct Input {
     pub about: &'static str,
 }
 
+impl Input {
+    /// An input that must be given exactly once.
+    #[must_use]
+    pub const fn required(name: &'static str, artifact: ArtifactType, about: &'static str) -> Self {
+        Self {
+            name,
+            artifact,
+            need: Need::Required,
+            about,
+        }
+    }
+
+    /// An input that may be left out.
+    #[must_use]
+    pub const fn optional(name: &'static str, artifact: ArtifactType, about: &'static str) -> Self {
+        Self {
+            name,
+            artifact,
+            need: Need::Optional,
+            about,
+        }
+    }
+
+    /// An input that takes one or more, each under a name.
+    #[must_use]
+    pub const fn many(name: &'static str, artifact: ArtifactType, about: &'static str) -> Self {
+        Self {
+            name,
+            artifact,
+            need: Need::Many,
+            about,
+        }
+    }
+}
+
 /// A named output of a kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -84,6 +119,28 @@ pub struct Output {
     pub about: &'static str,
     /// A file inside the artifact that `starling run` prints on stdout when nothing reads the stage.
     pub display: Option<&'static str>,
+}
+
+impl Output {
+    /// An output that is not printed.
+    #[must_use]
+    pub const fn new(name: &'static str, artifact: ArtifactType, about: &'static str) -> Self {
+        Self {
+            name,
+            artifact,
+            about,
+            display: None,
+        }
+    }
+
+    /// The same output, whose file `file` is printed at the end of a run.
+    #[must_use]
+    pub const fn displayed(self, file: &'static str) -> Self {
+        Self {
+            display: Some(file),
+            ..self
+        }
+    }
 }
 
 /// The inputs and outputs of a kind.
