@@ -346,12 +346,10 @@ impl<'a> Engine<'a> {
 
     fn fits(&self, index: usize) -> bool {
         let active = || {
-            self.running
-                .iter()
-                .filter_map(|&i| match &self.states[i] {
-                    State::Running(active, _) => Some(active),
-                    _ => None,
-                })
+            self.running.iter().filter_map(|&i| match &self.states[i] {
+                State::Running(active, _) => Some(active),
+                _ => None,
+            })
         };
         let used: usize = active().map(|a| a.threads).sum();
         let cuda = self.pipeline.stages[index].device == Device::Cuda;

@@ -97,7 +97,9 @@ fn of_record(left: ExitRecord, observed: &Observed) -> Ended {
         None => Ended::Failed(Why {
             cause: Cause::Store,
             message: "its outputs were published, yet the store does not have them".to_owned(),
-            hint: Some("`starling verify` shows what is damaged; run again to repair it".to_owned()),
+            hint: Some(
+                "`starling verify` shows what is damaged; run again to repair it".to_owned(),
+            ),
             reached: left.reached,
         }),
     }

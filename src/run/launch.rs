@@ -162,7 +162,8 @@ mod tests {
             true
         });
         assert_eq!(events[0], Event::Snapshot { progress: 3 });
-        let warned = |e: &Event, what: &str| matches!(e, Event::Message { text, .. } if text.contains(what));
+        let warned =
+            |e: &Event, what: &str| matches!(e, Event::Message { text, .. } if text.contains(what));
         assert!(warned(&events[1], "hello"));
         assert_eq!(events.len(), 4);
     }
