@@ -6,6 +6,7 @@
 //! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
 //! | `run`      | checked pipeline + store → every stage's outputs in the store            |
 //! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
+//! | `describe` | kinds → what people read about them                                      |
 //! | `exit`     | the exit codes of the command                                            |
 //!
 //! The library knows no kind by name (they come in a [`Registry`]), prints nothing and reads neither

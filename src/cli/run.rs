@@ -57,6 +57,7 @@ impl Arguments {
         );
         drop(reporter);
         let outcome = outcome.map_err(|error| match error {
+            RunError::Pipeline(mistakes) => mistakes.into(),
             RunError::Store(error) => error.into(),
             other => Failure::new(exit::BUG, chain(&other)),
         })?;

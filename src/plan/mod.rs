@@ -110,7 +110,6 @@ pub fn plan(
             }
         }
     }
-    // A stage that waits for others has its files looked at, too: a wrong one is better known now.
     let mut explain = Explain {
         pipeline,
         registry,

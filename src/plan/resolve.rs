@@ -70,6 +70,20 @@ pub struct MissingAction {
     pub missing: Vec<MissingExternal>,
 }
 
+impl MissingAction {
+    /// The missing files as mistakes with their places, for those who cannot go on without them.
+    #[must_use]
+    pub fn mistakes(&self, stage: &PipelineStage) -> Vec<Mistake> {
+        let mistake = |file: &MissingExternal| Mistake::MissingFile {
+            stage: stage.name.clone(),
+            path: file.path.display().to_string(),
+            fetch: file.fetch.clone(),
+            span: file.span.clone(),
+        };
+        self.missing.iter().map(mistake).collect()
+    }
+}
+
 /// A pinned file that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingExternal {
@@ -120,12 +134,13 @@ pub fn resolve(
     now_unix: f64,
 ) -> Result<Resolution, ResolveError> {
     let this = &pipeline.stages[stage];
+    let kind = known_kind(registry, this)?;
+    // Files come first: a wrong one is better known before the stages that this one waits for have run.
+    let found = externals(pipeline, this, kind, memo, now_unix)?;
     let waits = waits(this, records);
     if !waits.is_empty() {
         return Ok(Resolution::Waits(waits));
     }
-    let kind = known_kind(registry, this)?;
-    let found = externals(pipeline, this, kind, memo, now_unix)?;
     let inputs = inputs(this, records);
     let key_inputs = inputs.iter().map(|i| KeyInput {
         port: i.port.clone(),
