@@ -433,7 +433,11 @@ impl<'a> Engine<'a> {
             attempt,
             log: self.store.attempt_log(&key, attempt),
         };
-        let rerun = command_line(self.options, &launch);
+        let by_hand = Launch {
+            attempt: attempt.saturating_add(1),
+            ..launch.clone()
+        };
+        let rerun = command_line(self.options, &by_hand);
         let child = match launch.start(index, &self.signals.sender) {
             Ok(child) => child,
             Err(error) => {
