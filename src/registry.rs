@@ -6,31 +6,35 @@ use starling_contract::Kind;
 
 /// The kinds of stage that a pipeline may use, by name.
 pub struct Registry {
-    kinds: BTreeMap<&'static str, Box<dyn Kind>>,
+    kinds: Vec<Box<dyn Kind>>,
+    by_name: BTreeMap<&'static str, usize>,
 }
 
 impl Registry {
-    /// Takes a list of kinds; of two with one name the later wins, which the tests of the list forbid.
+    /// Takes a list of kinds; of two with one name the later is found.
     #[must_use]
     pub fn new(kinds: Vec<Box<dyn Kind>>) -> Self {
+        let by_name = kinds.iter().enumerate().map(|(n, k)| (k.name(), n));
         Self {
-            kinds: kinds.into_iter().map(|k| (k.name(), k)).collect(),
+            by_name: by_name.collect(),
+            kinds,
         }
     }
 
     /// The kind called `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&dyn Kind> {
-        self.kinds.get(name).map(AsRef::as_ref)
+        let number = *self.by_name.get(name)?;
+        self.kinds.get(number).map(AsRef::as_ref)
     }
 
-    /// Every kind, in name order.
+    /// Every kind, in the order of the list.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Kind> {
-        self.kinds.values().map(AsRef::as_ref)
+        self.kinds.iter().map(AsRef::as_ref)
     }
 
-    /// Every name, in order.
+    /// Every name, in the same order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.kinds.keys().copied()
+        self.kinds.iter().map(|k| k.name())
     }
 }

@@ -3,10 +3,8 @@
 /// The candidate closest to `name`, if it is close enough to be what was meant.
 ///
 /// Close enough is a third of its characters wrong, at least one. Of equally close ones the first wins.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()

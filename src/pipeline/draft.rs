@@ -25,6 +25,7 @@ pub(super) struct Draft<'r> {
     pub(super) device: Device,
     pub(super) time_limit: Option<Duration>,
     pub(super) param_spans: BTreeMap<String, Span>,
+    pub(super) externals: Vec<String>,
 }
 
 /// An input as written.
@@ -75,6 +76,7 @@ pub(super) fn read<'r>(
         device: Device::Cpu,
         time_limit: None,
         param_spans: BTreeMap::new(),
+        externals: Vec::new(),
     };
     draft.kind = kind(&draft, table.remove("kind"), registry, mistakes);
     if let Some(inputs) = table.remove("inputs") {
@@ -247,6 +249,7 @@ fn params(draft: &mut Draft<'_>, table: DeTable<'_>, folder: &Path, mistakes: &m
     match kind.externals(params) {
         Ok(externals) => {
             for external in externals {
+                draft.externals.push(external.param.to_owned());
                 let path = folder.join(&external.path);
                 if external.pinned.is_none() && !path.exists() {
                     let span = draft.param_spans.get(external.param);

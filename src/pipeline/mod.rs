@@ -70,8 +70,27 @@ pub struct PipelineStage {
     pub time_limit: Option<Duration>,
     /// Its `[stage.NAME]`.
     pub span: Span,
-    /// Where each parameter is written, by dotted path; defaults are absent.
+    /// Where each parameter is written, by dotted path (`tail.names[0]`); defaults are absent.
     pub param_spans: BTreeMap<String, Span>,
+    /// The parameters that name files outside the store.
+    pub externals: Vec<String>,
+}
+
+impl PipelineStage {
+    /// Where the parameter at a dotted path is written: it, or what it is in, or else the stage.
+    #[must_use]
+    pub fn param_span(&self, path: &str) -> Span {
+        let mut path = path;
+        loop {
+            if let Some(span) = self.param_spans.get(path) {
+                return span.clone();
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return self.span.clone(),
+            }
+        }
+    }
 }
 
 /// An input of a stage.
@@ -87,6 +106,19 @@ pub struct PipelineInput {
     pub output: String,
     /// Where the edge is written.
     pub span: Span,
+}
+
+impl PipelineInput {
+    /// `port`, or `port.name`; as in keys.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let mut path = String::new();
+        push_segment(&mut path, &self.port);
+        if let Some(name) = &self.name {
+            push_segment(&mut path, name);
+        }
+        path
+    }
 }
 
 /// Where a stage computes.

@@ -277,6 +277,7 @@ fn finish(
                 time_limit: draft.time_limit,
                 span: draft.span,
                 param_spans: draft.param_spans,
+                externals: draft.externals,
             };
             (number[old], stage)
         })

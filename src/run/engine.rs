@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use starling_cache::{ActionKey, ActionRecord, Lease, LeaseOutcome, Memo, Owner, Store};
 
-use crate::pipeline::{Device, Pipeline};
-use crate::plan::{self, Resolution, ResolvedAction};
+use crate::pipeline::{Device, Mistake, Mistakes, Pipeline, PipelineInput};
+use crate::plan::{self, Resolution, ResolveError, ResolvedAction};
 use crate::report::{Cause, Failure, Reporter, RunEvent, StageTime, Summary};
 use crate::run::active::{Active, Errand};
 use crate::run::host::with_sources;
@@ -49,8 +49,7 @@ pub fn run(
 ) -> Result<RunOutcome, RunError> {
     let signals = Signals::listen()?;
     let mut engine = Engine::new(pipeline, registry, store, options, reporter, signals);
-    engine.begin()?;
-    engine.settle(0..pipeline.stages.len(), memo)?;
+    engine.begin(memo)?;
     let looped = engine.drive(memo);
     if looped.is_err() {
         engine.abandon();
@@ -135,6 +134,9 @@ struct Engine<'a> {
     told: BTreeSet<usize>,
     /// Stages that ended with their outputs, in that order.
     ran: Vec<StageTime>,
+    /// What is wrong with files that the pipeline names, before anything starts.
+    wrong: Vec<Mistake>,
+    begun: bool,
     last_beat: Instant,
     stop: Stop,
 }
@@ -172,6 +174,8 @@ impl<'a> Engine<'a> {
             taken: BTreeMap::new(),
             told: BTreeSet::new(),
             ran: Vec::new(),
+            wrong: Vec::new(),
+            begun: false,
             began: Instant::now(),
             last_beat: Instant::now(),
             stop: Stop::No,
@@ -187,12 +191,20 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn begin(&mut self) -> Result<(), RunError> {
+    /// Looks at every stage; a pipeline whose files are wrong or missing stops here, before it is a run.
+    fn begin(&mut self, memo: &mut Memo) -> Result<(), RunError> {
         self.reporter.report(&RunEvent::Begun {
             run: self.run.clone(),
             pipeline: self.pipeline.file.clone(),
             stages: self.pipeline.stages.len(),
         });
+        self.settle(0..self.pipeline.stages.len(), memo)?;
+        let wrong = std::mem::take(&mut self.wrong);
+        if !wrong.is_empty() {
+            let sources = self.pipeline.sources.clone();
+            return Err(RunError::Pipeline(Box::new(Mistakes::new(sources, wrong))));
+        }
+        self.begun = true;
         Ok(self.manifest(None).write(self.store)?)
     }
 
@@ -242,10 +254,9 @@ impl<'a> Engine<'a> {
                 queue.extend(&self.readers[index]);
                 continue;
             }
-            if inputs
-                .iter()
-                .any(|i| self.states[i.stage].record().is_none())
-            {
+            // At the beginning the files of stages that wait are looked at, too.
+            let waits = |i: &PipelineInput| self.states[i.stage].record().is_none();
+            if self.begun && inputs.iter().any(waits) {
                 continue;
             }
             self.resolve(index, memo)?;
@@ -258,7 +269,7 @@ impl<'a> Engine<'a> {
     }
 
     fn resolve(&mut self, index: usize, memo: &mut Memo) -> Result<(), RunError> {
-        let records = |stage: usize| self.states[stage].record().cloned();
+        let records = |stage: usize| self.states[stage].record();
         let resolution = plan::resolve(
             self.pipeline,
             index,
@@ -266,9 +277,11 @@ impl<'a> Engine<'a> {
             &records,
             self.store,
             memo,
+            clock::now_unix(),
         );
-        match resolution {
-            Resolution::Action(action) => {
+        let wrong = match resolution {
+            Ok(Resolution::Waits(_)) => return Ok(()),
+            Ok(Resolution::Action(action)) => {
                 self.keys[index] = Some(action.key);
                 match action.cached {
                     Some(record) => self.have(index, record, Source::Cached),
@@ -277,10 +290,23 @@ impl<'a> Engine<'a> {
                         self.ready.insert(index);
                     }
                 }
+                return Ok(());
             }
-            Resolution::Waits(_) => {}
-            Resolution::Missing(_) => todo!(),
+            Ok(Resolution::Missing(action)) => {
+                self.keys[index] = Some(action.key);
+                action.mistakes(&self.pipeline.stages[index])
+            }
+            Err(ResolveError::Mistakes(wrong)) => wrong,
+            Err(ResolveError::Store(error)) => return Err(error.into()),
+        };
+        if self.begun {
+            // The files were as they should be when the run began.
+            let message = wrong.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let mut failure = self.failure(index, 0, Cause::Stage, message.join("; "));
+            failure.hint = wrong.first().and_then(Mistake::help);
+            return self.fail(index, failure, memo);
         }
+        self.wrong.extend(wrong);
         Ok(())
     }
 

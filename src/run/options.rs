@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use starling_cache::CacheError;
 
+use crate::pipeline::Mistakes;
 use crate::report::Summary;
 use crate::run::display::Display;
 
@@ -72,6 +73,9 @@ pub struct RunOutcome {
 /// Why a run could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// Files that the pipeline names are wrong or missing; nothing was run.
+    #[error(transparent)]
+    Pipeline(Box<Mistakes>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] CacheError),

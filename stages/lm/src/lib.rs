@@ -3,10 +3,10 @@
 pub mod config;
 pub mod decoder;
 pub mod error;
+pub mod generate;
 pub mod kernels;
 pub mod load;
 pub mod loss;
-pub mod rng;
 pub mod rng;
 pub mod tokenizer;
 pub mod train;
