@@ -56,32 +56,57 @@ fn each_failure_has_its_words_and_others_go_on() {
     assert_eq!(fails.hint.as_deref(), Some("lower `lr`"));
     assert_eq!(fails.reached.as_deref(), Some("3 of 7 updates"));
     assert_eq!(fails.place, "p.toml:6:1");
-    assert!(fails.rerun.as_deref().is_some_and(|line| line.contains("run-stage --store '")));
+    assert!(
+        fails
+            .rerun
+            .as_deref()
+            .is_some_and(|line| line.contains("run-stage --store '"))
+    );
 
     let panics = ran.failure("panics");
     assert_eq!(panics.cause, Cause::Panic);
     assert!(panics.message.contains("kinds.rs:"), "{}", panics.message);
-    assert!(panics.message.ends_with("an invariant of the toy does not hold"));
+    assert!(
+        panics
+            .message
+            .ends_with("an invariant of the toy does not hold")
+    );
 
     let aborts = ran.failure("aborts");
     assert_eq!(aborts.cause, Cause::Signal { number: 6 });
-    assert!(aborts.message.ends_with("last words: the toy's kernel gives up"), "{}", aborts.message);
+    assert!(
+        aborts
+            .message
+            .ends_with("last words: the toy's kernel gives up"),
+        "{}",
+        aborts.message
+    );
 
     let forgets = ran.failure("forgets");
     assert_eq!(forgets.cause, Cause::Output);
-    assert!(forgets.message.contains("output `rows`"), "{}", forgets.message);
+    assert!(
+        forgets.message.contains("output `rows`"),
+        "{}",
+        forgets.message
+    );
 
     for failure in [fails, panics, aborts, forgets] {
         let log = failure.log.as_ref().expect("a local store has logs");
         assert!(log.is_file(), "{}", log.display());
     }
-    let blocked: Vec<_> = ran.events.iter().filter_map(|event| match event {
+    let blocked = ran.events.iter().filter_map(|event| match event {
         RunEvent::Blocked { stage, by } => Some((stage.as_str(), by.as_str())),
         _ => None,
     });
+    let blocked: Vec<_> = blocked.collect();
     assert_eq!(blocked, [("after", "fails"), ("long_after", "after")]);
-    let Some(RunEvent::Ended(summary)) = ran.events.last() else { panic!("no summary") };
-    assert_eq!((summary.failures.len(), summary.blocked, summary.ran.len()), (4, 2, 3));
+    let Some(RunEvent::Ended(summary)) = ran.events.last() else {
+        panic!("no summary")
+    };
+    assert_eq!(
+        (summary.failures.len(), summary.blocked, summary.ran.len()),
+        (4, 2, 3)
+    );
 }
 
 #[test]
@@ -108,10 +133,21 @@ fn on_request_nothing_starts_after_a_failure() {
     let space = Space::new(&PIPELINE.replace("[stage.text]", "[run]\nthreads = 1\n[stage.text]"));
     let ran = space.run("s", &["--fail-fast"]);
     assert_eq!(ran.code, 4);
-    let failed = ran.events.iter().filter(|e| matches!(e, RunEvent::Failed(_)));
+    let failed = ran
+        .events
+        .iter()
+        .filter(|e| matches!(e, RunEvent::Failed(_)));
     assert_eq!(failed.count(), 1);
-    let after = ran.events.iter().skip_while(|e| !matches!(e, RunEvent::Failed(_)));
-    assert_eq!(after.filter(|e| matches!(e, RunEvent::Started { .. })).count(), 0);
+    let after = ran
+        .events
+        .iter()
+        .skip_while(|e| !matches!(e, RunEvent::Failed(_)));
+    assert_eq!(
+        after
+            .filter(|e| matches!(e, RunEvent::Started { .. }))
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -124,7 +160,11 @@ fn time_limits_hold_for_those_who_listen_and_those_who_do_not() {
         assert_eq!(ran.code, 4);
         let failure = ran.failure("sleep");
         assert_eq!(failure.cause, Cause::TimeLimit, "deaf = {deaf}");
-        assert!(failure.message.contains("time limit of 1.0 s"), "{}", failure.message);
+        assert!(
+            failure.message.contains("time limit of 1.0 s"),
+            "{}",
+            failure.message
+        );
     }
 }
 
@@ -138,7 +178,9 @@ fn what_a_stage_reached_before_its_time_limit_is_kept() {
         let ran = space.run("s", &[]);
         let failure = ran.failure("slow");
         assert_eq!(failure.cause, Cause::TimeLimit);
-        let kept = failure.snapshot.expect("it saved its state when its time was over");
+        let kept = failure
+            .snapshot
+            .expect("it saved its state when its time was over");
         assert!(kept > last, "{kept} after {last}");
         last = kept;
     }

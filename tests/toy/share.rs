@@ -32,7 +32,10 @@ fn two_runs_share_the_work() {
     let first = first.finish();
     assert_eq!((first.code, second.code), (0, 0));
     assert_eq!(first.stdout, second.stdout);
-    assert!(space.attempts("s").iter().all(|&n| n == 1), "an action ran twice");
+    assert!(
+        space.attempts("s").iter().all(|&n| n == 1),
+        "an action ran twice"
+    );
     let waited = |e: &&RunEvent| matches!(e, RunEvent::Elsewhere { stage, .. } if stage == "slow");
     assert_eq!(second.events.iter().filter(waited).count(), 1);
 }
@@ -53,9 +56,16 @@ fn a_run_takes_over_from_one_that_was_killed() {
 #[test]
 fn small_stages_run_side_by_side_under_the_budget() {
     let stage = |n: u32| {
-        format!("[stage.s{n}]\nkind = \"toy-slow\"\nseed = {n}\ncount = 100\npause = 5\nthreads = 1\n")
+        format!(
+            "[stage.s{n}]\nkind = \"toy-slow\"\nseed = {n}\ncount = 100\npause = 5\nthreads = 1\n"
+        )
     };
-    let space = Space::new(&format!("[run]\nthreads = 2\n{}{}{}", stage(1), stage(2), stage(3)));
+    let space = Space::new(&format!(
+        "[run]\nthreads = 2\n{}{}{}",
+        stage(1),
+        stage(2),
+        stage(3)
+    ));
     let ran = space.complete("s");
     let (mut running, mut most) = (0, 0);
     for event in &ran.events {
@@ -76,8 +86,13 @@ fn a_worker_needs_only_the_store_and_its_spec() {
     space.complete("s");
     let store = space.store("s");
     let keys = store.actions().unwrap();
-    let records = keys.iter().map(|key| store.action(key).unwrap().expect("whole"));
-    let slow = records.into_iter().find(|r| r.stage == "slow").expect("it ran");
+    let records = keys
+        .iter()
+        .map(|key| store.action(key).unwrap().expect("whole"));
+    let slow = records
+        .into_iter()
+        .find(|r| r.stage == "slow")
+        .expect("it ran");
     let work = || {
         let status = Command::new(toy())
             .args(["run-stage", "--store", &store.url(), "--attempt", "7"])

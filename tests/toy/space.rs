@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal};
 use starling::report::RunEvent;
@@ -280,14 +280,42 @@ pub(crate) fn seed() -> u64 {
 }
 
 /// The engine with toy kinds, an example that `cargo test` builds beside the tests.
+///
+/// `cargo test --test toy` alone does not, and then an old one would be tested.
 pub(crate) fn toy() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let folder = me.parent().and_then(Path::parent).unwrap();
     let toy = folder.join("examples").join("toy");
-    assert!(
-        toy.is_file(),
-        "{} is missing: `cargo build --example toy`",
-        toy.display()
-    );
+    let built = std::fs::metadata(&toy)
+        .and_then(|meta| meta.modified())
+        .ok();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for sources in [
+        "src/run",
+        "src/report",
+        "src/plan",
+        "src/pipeline",
+        "examples/toy",
+        "cache/src",
+    ] {
+        let newest = newest(&root.join(sources));
+        assert!(
+            built >= newest,
+            "{sources} is newer than {}: `cargo build --example toy`",
+            toy.display()
+        );
+    }
     toy
+}
+
+/// When the newest file of a folder was written.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    let times = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().unwrap().modified().ok(),
+    });
+    times.max().flatten()
 }

@@ -26,7 +26,15 @@ fn a_stopped_run_saves_its_state_and_goes_on() {
     let unbroken = space.complete("unbroken");
     let mut run = space.start("broken", &[]);
     // Snapshots are never due here, so the one that it goes on from was made because it was stopped.
-    run.until(|e| matches!(e, RunEvent::Stage { what: Event::Progress { done: 20.., .. }, .. }));
+    run.until(|e| {
+        matches!(
+            e,
+            RunEvent::Stage {
+                what: Event::Progress { done: 20.., .. },
+                ..
+            }
+        )
+    });
     run.signal(Signal::INT);
     let stopped = run.finish();
     assert_eq!(stopped.code, 130);
@@ -62,7 +70,11 @@ fn a_second_interrupt_waits_for_nothing() {
     run.signal(Signal::INT);
     let stopped = run.finish();
     assert_eq!(stopped.code, 130);
-    assert!(stopped.events.contains(&RunEvent::Stopping { at_once: true }));
+    assert!(
+        stopped
+            .events
+            .contains(&RunEvent::Stopping { at_once: true })
+    );
     wait_until_dead(pid);
 }
 
@@ -82,6 +94,8 @@ fn a_deaf_stage_is_killed_after_the_grace() {
     let key = key.expect("the stage was interrupted");
     let store = space.store("s");
     assert_eq!(store.attempts(&key).unwrap(), [1]);
-    let left = ExitRecord::read(&store, &key, 1).unwrap().expect("written by the engine");
+    let left = ExitRecord::read(&store, &key, 1)
+        .unwrap()
+        .expect("written by the engine");
     assert_eq!(left.signal, Some(9));
 }
