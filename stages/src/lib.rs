@@ -20,8 +20,11 @@ mod training;
 
 mod distill;
 mod evaluate;
+mod filter;
+mod format;
 mod model_init;
 mod model_prune;
+mod rl;
 mod rollout;
 mod sft;
 mod source;
@@ -42,11 +45,14 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<tokenizer_train::TokenizerTrain>(),
         erase::<model_init::ModelInit>(),
         erase::<model_prune::ModelPrune>(),
+        erase::<format::Format>(),
+        erase::<filter::Filter>(),
         erase::<split::Split>(),
         erase::<trainset::Trainset>(),
         erase::<rollout::RolloutKind>(),
         erase::<sft::Sft>(),
         erase::<distill::Distill>(),
+        erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),
     ]

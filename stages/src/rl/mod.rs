@@ -22,7 +22,10 @@ use starling_contract::{
 };
 use starling_lm::decoder::Decoder;
 use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
-use starling_lm::policy::{KlEstimator, PolicySettings, group_norm};
+use starling_lm::policy::advantage::shape_rewards;
+use starling_lm::policy::{
+    AdvantageSettings, Estimator, KlEstimator, PolicySettings,
+};
 use starling_lm::score;
 use starling_lm::tokenizer::Tokenizer;
 use starling_lm::train::{LossTarget, PolicyTarget, Sequence, Trainer};
@@ -146,11 +149,6 @@ impl Stage for Rl {
             optimizer: &p.optimizer,
             chunk_tokens: p.chunk_tokens,
             snapshot_seconds: p.snapshot_seconds,
-            probe: all
-                .iter()
-                .take(p.prompts)
-                .map(|q| Ok(training::imitate(&q.ids, &tokenizer.encode(&q.targets).map_err(lm)?)))
-                .collect::<Result<_, StageError>>()?,
         };
         let curve = context.output("curve");
         let counts = training.run(context, &mut model, &curve, |update, trainer: &Trainer| {
@@ -240,7 +238,12 @@ impl Sampler<'_> {
             }
             if group.iter().any(|r| (r - group[0]).abs() > 0.0) {
                 kept += 1;
-                let advantages = group_norm(&group);
+                let settings = AdvantageSettings {
+                    estimator: Estimator::GroupNorm,
+                    group: group.len(),
+                    ..AdvantageSettings::default()
+                };
+                let advantages = shape_rewards(&group, &settings).map_err(lm)?;
                 picked.extend(samples.iter().zip(advantages).map(|(s, a)| (*prompt, s, a)));
             }
             rewards.extend(group);
@@ -274,8 +277,7 @@ impl Sampler<'_> {
         let reference = match reference {
             Some(decoder) => {
                 *read_tokens += ids.iter().map(|i| i.len() as u64).sum::<u64>();
-                let texts: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-                Some(score::logprobs(decoder, &texts, threads).map_err(lm)?)
+                Some(score::logprobs(decoder, &ids, threads).map_err(lm)?)
             }
             None => None,
         };
@@ -298,8 +300,7 @@ impl Sampler<'_> {
                     old_logprobs: sample.logprobs.clone(),
                     reference_logprobs: reference
                         .as_ref()
-                        .map(|r| r[i][prompt.ids.len() - 1..].to_vec())
-                        .unwrap_or_default(),
+                        .map(|r| r[i].logprobs[prompt.ids.len() - 1..].to_vec()),
                     settings,
                 }),
             })

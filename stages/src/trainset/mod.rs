@@ -10,14 +10,13 @@
 //! Rows that are too long are left out and counted, never cut: a cut prompt loses what it asks, a cut
 //! answer teaches stopping in the middle.
 
-mod text;
-use text::training_row;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
+use starling_reward::Mode;
+use starling_reward::prepare::{self, train_row};
 
 use crate::chat::{self, lm};
 use crate::dropped::Dropped;
@@ -48,6 +47,8 @@ pub(crate) struct Params {
     max_prompt_tokens: usize,
     /// Longest prompt and answer together, in tokens; longer rows are left out. 0 means any.
     max_tokens: usize,
+    /// Keeps the released code's faults, for comparing with it byte by byte.
+    faithful: bool,
     /// Largest share of rows that may be left out before the stage fails, in [0, 1].
     max_drop: f64,
 }
@@ -59,6 +60,7 @@ impl Default for Params {
             reasoning: false,
             max_prompt_tokens: 0,
             max_tokens: 0,
+            faithful: false,
             max_drop: 1.0,
         }
     }
@@ -97,13 +99,18 @@ impl Stage for Trainset {
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let folder = context.input("tokenizer")?;
         let (template, tokenizer) = (chat::template(folder)?, chat::tokenizer(folder)?);
+        let format = match p.think_format {
+            ThinkFormat::Native => prepare::ThinkFormat::Native,
+            ThinkFormat::Star => prepare::ThinkFormat::Star,
+        };
+        let mode = if p.faithful { Mode::Faithful } else { Mode::Fixed };
         let mut reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut dropped = Dropped::default();
         while let Some((line, row)) = reader.next_row()? {
             let id = rows::id_of(&row);
             dropped.seen();
-            let text = match training_row(&row, &template) {
+            let text = match train_row(&row, &template, format, p.reasoning, mode) {
                 Ok(text) => text,
                 Err(reason) => {
                     dropped.add(&reason.to_string(), line, &id);

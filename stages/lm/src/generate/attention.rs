@@ -64,9 +64,11 @@ impl WithSimd for Attend<'_> {
 impl Attend<'_> {
     #[inline(always)]
     fn tiles<S: Simd, const V: usize, const R: usize>(mut self, simd: S) {
-        for_tiles::<R>(self.list.len(), |first, count| {
-            self.tile::<S, V>(simd, &self.list[first..first + count]);
-        });
+        for_tiles::<R>(
+            self.list.len(),
+            #[inline(always)]
+            |first, count| self.tile::<S, V>(simd, &self.list[first..first + count]),
+        );
     }
 
     #[inline(always)]

@@ -114,22 +114,30 @@ impl MatMul<'_> {
         let (inputs, outputs) = (weight.inputs, weight.outputs);
         let rows = x.len() / inputs;
         turned.resize(x.len(), 0.0);
-        for_tiles::<R>(rows, |first, count| {
-            let tile = first * inputs..(first + count) * inputs;
-            turn(&x[tile.clone()], count, &mut turned[tile]);
-        });
+        for_tiles::<R>(
+            rows,
+            #[inline(always)]
+            |first, count| {
+                let tile = first * inputs..(first + count) * inputs;
+                turn(&x[tile.clone()], count, &mut turned[tile]);
+            },
+        );
         for (panel, lines) in weight.lines.chunks_exact(inputs).enumerate() {
             let start = panel * WIDTH;
             let width = WIDTH.min(outputs - start);
-            for_tiles::<R>(rows, |first, count| {
-                let x = &turned[first * inputs..(first + count) * inputs];
-                let mut sums = [Line::ZERO; 8];
-                accumulate_any::<S, V>(simd, x, count, lines, &mut sums);
-                for (row, sums) in sums[..count].iter().enumerate() {
-                    let out = &mut out[(first + row) * outputs + start..][..width];
-                    out.copy_from_slice(&sums.0[..width]);
-                }
-            });
+            for_tiles::<R>(
+                rows,
+                #[inline(always)]
+                |first, count| {
+                    let x = &turned[first * inputs..(first + count) * inputs];
+                    let mut sums = [Line::ZERO; 8];
+                    accumulate_any::<S, V>(simd, x, count, lines, &mut sums);
+                    for (row, sums) in sums[..count].iter().enumerate() {
+                        let out = &mut out[(first + row) * outputs + start..][..width];
+                        out.copy_from_slice(&sums.0[..width]);
+                    }
+                },
+            );
         }
     }
 }
