@@ -6,6 +6,7 @@
 //! ends, or a clock asks for a look; it takes the result from the store and settles what reads it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,6 @@ use crate::pipeline::{Device, Mistake, Mistakes, Pipeline, PipelineInput};
 use crate::plan::{self, Resolution, ResolveError, ResolvedAction};
 use crate::report::{Cause, Failure, Reporter, RunEvent, StageTime, Summary};
 use crate::run::active::{Active, Errand};
-use crate::run::host::with_sources;
 use crate::run::judge::{self, Ended};
 use crate::run::launch::{Launch, Note};
 use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
@@ -317,7 +317,7 @@ impl<'a> Engine<'a> {
         let event = match &source {
             Source::Ran(seconds) => {
                 let figure = match &self.states[index] {
-                    State::Running(active, _) => active.figure.clone(),
+                    State::Running(active) => active.figure.clone(),
                     _ => String::new(),
                 };
                 self.ran.push(StageTime {
@@ -355,14 +355,19 @@ impl<'a> Engine<'a> {
 
     // Starting.
 
+    /// Starts stages while threads and devices last. One that turns out to be done already makes others
+    /// ready, so it goes on until a pass starts nothing.
     fn start_what_fits(&mut self, memo: &mut Memo) -> Result<(), RunError> {
-        let ready: Vec<usize> = self.ready.iter().copied().collect();
-        for index in ready {
-            if self.fits(index) && self.may_start() {
-                self.start(index, memo)?;
+        loop {
+            let fitting = |&index: &usize| self.fits(index);
+            let Some(index) = self.ready.iter().copied().find(fitting) else {
+                return Ok(());
+            };
+            if !self.may_start() {
+                return Ok(());
             }
+            self.start(index, memo)?;
         }
-        Ok(())
     }
 
     fn threads_of(&self, index: usize) -> usize {
@@ -373,7 +378,7 @@ impl<'a> Engine<'a> {
     fn fits(&self, index: usize) -> bool {
         let active = || {
             self.running.iter().filter_map(|&i| match &self.states[i] {
-                State::Running(active, _) => Some(active),
+                State::Running(active) => Some(active),
                 _ => None,
             })
         };
@@ -459,7 +464,11 @@ impl<'a> Engine<'a> {
             attempt,
             log: self.store.attempt_log(&key, attempt),
         };
-        let rerun = command_line(self.options, &launch);
+        let by_hand = Launch {
+            attempt: attempt.saturating_add(1),
+            ..launch.clone()
+        };
+        let rerun = command_line(self.options, &by_hand);
         let child = match launch.start(index, &self.signals.sender) {
             Ok(child) => child,
             Err(error) => {
@@ -490,7 +499,7 @@ impl<'a> Engine<'a> {
             threads: active.threads,
             pid: active.pid(),
         });
-        self.states[index] = State::Running(Box::new(active), action);
+        self.states[index] = State::Running(Box::new(active));
         self.running.insert(index);
         self.taken.insert(key, index);
         Ok(())
@@ -537,7 +546,7 @@ impl<'a> Engine<'a> {
     fn take(&mut self, note: Note, memo: &mut Memo) -> Result<(), RunError> {
         match note {
             Note::Event(index, event) => {
-                if let State::Running(active, _) = &mut self.states[index] {
+                if let State::Running(active) = &mut self.states[index] {
                     active.hear(&event);
                     self.reporter.report(&RunEvent::Stage {
                         stage: self.pipeline.stages[index].name.clone(),
@@ -547,13 +556,13 @@ impl<'a> Engine<'a> {
                 Ok(())
             }
             Note::Closed(index) => {
-                if let State::Running(active, _) = &mut self.states[index] {
+                if let State::Running(active) = &mut self.states[index] {
                     active.close();
                 }
                 self.conclude(index, memo)
             }
             Note::Exited(index) => {
-                if let State::Running(active, _) = &mut self.states[index] {
+                if let State::Running(active) = &mut self.states[index] {
                     active.reap().map_err(|source| RunError::System {
                         action: "wait for a worker",
                         source,
@@ -576,7 +585,7 @@ impl<'a> Engine<'a> {
         let at_once = self.stop == Stop::AtOnce;
         self.reporter.report(&RunEvent::Stopping { at_once });
         for &index in &self.running {
-            if let State::Running(active, _) = &mut self.states[index] {
+            if let State::Running(active) = &mut self.states[index] {
                 if at_once {
                     active.kill();
                 } else {
@@ -590,7 +599,7 @@ impl<'a> Engine<'a> {
     fn look(&mut self, memo: &mut Memo) -> Result<(), RunError> {
         let running: Vec<usize> = self.running.iter().copied().collect();
         for index in running {
-            if let State::Running(active, _) = &mut self.states[index] {
+            if let State::Running(active) = &mut self.states[index] {
                 active.tick();
             }
             self.conclude(index, memo)?;
@@ -598,7 +607,7 @@ impl<'a> Engine<'a> {
         if self.last_beat.elapsed() > BEAT {
             self.last_beat = Instant::now();
             for &index in &self.running {
-                if let State::Running(active, _) = &self.states[index] {
+                if let State::Running(active) = &self.states[index] {
                     self.store.beat_lease(&active.lease, clock::now_unix())?;
                 }
             }
@@ -638,7 +647,7 @@ impl<'a> Engine<'a> {
 
     /// Takes the result of a worker that has ended.
     fn conclude(&mut self, index: usize, memo: &mut Memo) -> Result<(), RunError> {
-        let State::Running(active, _) = &self.states[index] else {
+        let State::Running(active) = &self.states[index] else {
             return Ok(());
         };
         let Some(observed) = active.observed() else {
@@ -662,13 +671,13 @@ impl<'a> Engine<'a> {
                     key: key.to_string(),
                     snapshot: self.newest_snapshot(&key),
                 });
-                self.states[index] = State::Stopped(Some(key));
+                self.states[index] = State::Stopped;
                 Ok(())
             }
             Ended::Failed(why) => {
                 let mut failure = self.failure(index, attempt, why.cause, why.message);
                 failure.hint = why.hint;
-                if let State::Running(active, _) = &self.states[index] {
+                if let State::Running(active) = &self.states[index] {
                     failure.reached = why.reached.or_else(|| active.reached());
                     failure.rerun = Some(active.rerun.clone());
                 }
@@ -729,7 +738,7 @@ impl<'a> Engine<'a> {
     /// Ends every worker, when the run cannot go on.
     fn abandon(&mut self) {
         for &index in &self.running {
-            if let State::Running(active, _) = &mut self.states[index] {
+            if let State::Running(active) = &mut self.states[index] {
                 active.kill();
                 // The reason to stop is already known; a second one would hide it.
                 drop(active.reap());
@@ -773,7 +782,7 @@ impl<'a> Engine<'a> {
                 | State::Ready(_)
                 | State::Elsewhere(..)
                 | State::Running(..)
-                | State::Stopped(_) => summary.stopped += 1,
+                | State::Stopped => summary.stopped += 1,
             }
         }
         summary
@@ -812,7 +821,7 @@ impl<'a> Engine<'a> {
             run: self.run.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pipeline: self.pipeline.file.clone(),
-            folder: self.pipeline.folder.clone(),
+            folder: absolute(&self.pipeline.folder),
             overrides: self.options.overrides.clone(),
             owner: self.owner.clone(),
             numerics: numerics::class(Device::Cpu.name()),
@@ -841,7 +850,7 @@ impl<'a> Engine<'a> {
             },
             State::Failed(failure) => (StageStatus::Failed, None, Some((**failure).clone())),
             State::Blocked => (StageStatus::Blocked, None, None),
-            State::Stopped(_) => (StageStatus::Stopped, None, None),
+            State::Stopped => (StageStatus::Stopped, None, None),
         };
         ManifestStage {
             name: stage.name.clone(),
@@ -860,6 +869,16 @@ impl<'a> Engine<'a> {
             failure,
         }
     }
+}
+
+/// A folder as it is called from anywhere.
+fn absolute(folder: &Path) -> PathBuf {
+    let named = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    std::path::absolute(named).unwrap_or_else(|_| named.to_owned())
 }
 
 /// A command as one would type it.

@@ -33,6 +33,7 @@ pub(crate) enum Note {
 }
 
 /// How to start a worker.
+#[derive(Clone)]
 pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
     pub(crate) environment: &'a [(OsString, OsString)],

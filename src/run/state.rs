@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use starling_cache::{ActionKey, ActionRecord};
+use starling_cache::ActionRecord;
 
 use crate::plan::ResolvedAction;
 use crate::report::Failure;
@@ -17,7 +17,7 @@ pub(crate) enum State {
     /// Somebody else works on its action; looked at again when the time comes.
     Elsewhere(Box<ResolvedAction>, Instant),
     /// A worker of ours works on it.
-    Running(Box<Active>, Box<ResolvedAction>),
+    Running(Box<Active>),
     /// Its outputs are in the store.
     Done(Box<Finished>),
     /// It has no outputs and gets none in this run.
@@ -25,7 +25,7 @@ pub(crate) enum State {
     /// A stage that it reads failed.
     Blocked,
     /// The run was stopped while it ran or before its turn.
-    Stopped(Option<ActionKey>),
+    Stopped,
 }
 
 /// A stage with outputs.
