@@ -5,3 +5,5 @@
 //! anything about rewards, benchmarks or models.
 
 pub mod json;
+pub mod python;
+pub mod template;
