@@ -33,7 +33,7 @@ pub enum Value {
     /// A string. Lone surrogates cannot be held: the parser reports them.
     Str(String),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// An object.
     Dict(Map),
 }

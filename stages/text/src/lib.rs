@@ -6,3 +6,4 @@
 
 pub mod json;
 pub mod python;
+pub mod template;
