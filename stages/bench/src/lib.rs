@@ -1,1 +1,3 @@
 //! BFCL and ACEBench: data, prompts, checkers, back ends.
+
+pub mod acebench;

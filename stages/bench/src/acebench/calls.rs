@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::expr::{Budget, Call, Expr, Reject, UnaryOp, Value, build_dict, eval, negate, parse, unparse, unparse_index};
+use super::expr::{
+    Budget, Call, Expr, Reject, UnaryOp, Value, build_dict, eval, negate, parse, unparse,
+    unparse_index,
+};
 
 /// A call as the checker sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +63,10 @@ impl Resolver {
         })
     }
 
-    fn arguments<'a>(&mut self, keywords: Vec<(Option<Cow<'a, str>>, Expr<'a>)>) -> Result<Arguments<'a>, Reject> {
+    fn arguments<'a>(
+        &mut self,
+        keywords: Vec<(Option<Cow<'a, str>>, Expr<'a>)>,
+    ) -> Result<Arguments<'a>, Reject> {
         let mut arguments: Arguments<'a> = Vec::with_capacity(keywords.len());
         let mut places: BTreeMap<Option<Cow<'a, str>>, usize> = BTreeMap::new();
         for (name, expr) in keywords {
@@ -89,9 +95,10 @@ impl Resolver {
             Expr::Tuple(items) => Value::Tuple(self.values(items)?),
             Expr::Dict(entries) => self.dict(entries)?,
             // Whatever the operator, the evaluator negates.
-            Expr::Unary(UnaryOp::Plus | UnaryOp::Minus | UnaryOp::Invert | UnaryOp::Not, operand) => {
-                negate(operand.as_const().ok_or(Reject)?)?
-            }
+            Expr::Unary(
+                UnaryOp::Plus | UnaryOp::Minus | UnaryOp::Invert | UnaryOp::Not,
+                operand,
+            ) => negate(operand.as_const().ok_or(Reject)?)?,
             Expr::Binary(..) => eval(&expr, &mut self.budget)?,
             Expr::Call(call) => self.nested_call(*call)?,
             Expr::Subscript(parts) => {
@@ -109,7 +116,10 @@ impl Resolver {
         })
     }
 
-    fn dict<'a>(&mut self, entries: Vec<(Option<Expr<'a>>, Expr<'a>)>) -> Result<Value<'a>, Reject> {
+    fn dict<'a>(
+        &mut self,
+        entries: Vec<(Option<Expr<'a>>, Expr<'a>)>,
+    ) -> Result<Value<'a>, Reject> {
         let mut pairs = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             pairs.push((self.value(key.ok_or(Reject)?)?, self.value(value)?));
@@ -123,7 +133,8 @@ impl Resolver {
         }
         let call = self.call(Expr::Call(Box::new(call)))?;
         let arguments = call.arguments.into_iter();
-        let arguments = arguments.map(|(name, value)| (name.map_or(Value::None, Value::Str), value));
+        let arguments =
+            arguments.map(|(name, value)| (name.map_or(Value::None, Value::Str), value));
         let arguments = Value::Dict(arguments.collect());
         Ok(Value::Dict(vec![(Value::Str(call.name), arguments)]))
     }

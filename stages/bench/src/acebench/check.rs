@@ -6,14 +6,21 @@ use super::calls::{CallValue, decode};
 use super::expr::{Kind, Value, equal, write_str};
 use super::normalise::normalise_into;
 use super::prepare::prepare;
-use super::reference::{Expected, Function, Normal, Reference, ReferenceCall, ReferenceValue, Schema};
+use super::reference::{
+    Expected, Function, Normal, Reference, ReferenceCall, ReferenceValue, Schema,
+};
 use super::{Category, ErrorKind, Profile};
 
 /// Why a call does not fit; [`ErrorKind::Crash`] ends the whole check.
 type Checked = Result<(), ErrorKind>;
 
 /// Checks one output against an entry.
-pub(super) fn check_normal(profile: Profile, category: Category, normal: &Normal, output: &str) -> Checked {
+pub(super) fn check_normal(
+    profile: Profile,
+    category: Category,
+    normal: &Normal,
+    output: &str,
+) -> Checked {
     let text = prepare(profile, category, output).ok_or(ErrorKind::WrongOutputFormat)?;
     let calls = decode(&text).map_err(|_| ErrorKind::WrongOutputFormat)?;
     check_calls(normal, &calls)
@@ -67,7 +74,10 @@ fn same_names(reference: &Reference, calls: &[CallValue<'_>]) -> bool {
 
 fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -> Checked {
     // Every reference of the data names a described function.
-    let function = expected.function.and_then(|i| normal.functions.get(i)).ok_or(ErrorKind::Crash)?;
+    let function = expected
+        .function
+        .and_then(|i| normal.functions.get(i))
+        .ok_or(ErrorKind::Crash)?;
     match (call.arguments.is_empty(), function.no_parameters) {
         (true, true) => return Ok(()),
         (false, false) => {}
@@ -82,11 +92,17 @@ fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -
     if function.name != call.name {
         return Err(ErrorKind::WrongFunctionName);
     }
-    let given = |name: &String| call.arguments.iter().any(|(given, _)| given.as_deref() == Some(name));
+    let given = |name: &String| {
+        call.arguments
+            .iter()
+            .any(|(given, _)| given.as_deref() == Some(name))
+    };
     if !function.required.iter().all(given) {
         return Err(ErrorKind::LackArgs);
     }
-    call.arguments.iter().try_for_each(|(name, value)| check_argument(function, expected, name.as_deref(), value))
+    call.arguments
+        .iter()
+        .try_for_each(|(name, value)| check_argument(function, expected, name.as_deref(), value))
 }
 
 fn check_argument(
@@ -95,8 +111,14 @@ fn check_argument(
     name: Option<&str>,
     value: &Value<'_>,
 ) -> Checked {
-    let schema = function.properties.iter().find(|(known, _)| Some(&**known) == name);
-    let reference = expected.arguments.iter().find(|(known, _)| Some(&**known) == name);
+    let schema = function
+        .properties
+        .iter()
+        .find(|(known, _)| Some(&**known) == name);
+    let reference = expected
+        .arguments
+        .iter()
+        .find(|(known, _)| Some(&**known) == name);
     let (Some((_, schema)), Some((_, reference))) = (schema, reference) else {
         return Err(ErrorKind::AdditionArgs);
     };
@@ -113,7 +135,11 @@ enum Typed {
     Skip,
 }
 
-fn check_type(schema: Schema, value: &Value<'_>, reference: &Value<'static>) -> Result<Typed, ErrorKind> {
+fn check_type(
+    schema: Schema,
+    value: &Value<'_>,
+    reference: &Value<'static>,
+) -> Result<Typed, ErrorKind> {
     let truth;
     let value = match value {
         Value::Str(text) if text == "true" || text == "false" => {
@@ -149,7 +175,11 @@ fn check_type(schema: Schema, value: &Value<'_>, reference: &Value<'static>) -> 
 
 /// Whether some element of the reference is no list, or is a list whose elements' types all of the
 /// value's elements have. Never so for an empty reference.
-fn check_items(schema: Schema, value: &Value<'_>, reference: &Value<'static>) -> Result<bool, ErrorKind> {
+fn check_items(
+    schema: Schema,
+    value: &Value<'_>,
+    reference: &Value<'static>,
+) -> Result<bool, ErrorKind> {
     let elements = match reference {
         Value::List(items) | Value::Tuple(items) => items,
         // The elements of a map are its keys, those of a text its characters; none is a list.
@@ -216,7 +246,9 @@ fn check_list(schema: Schema, value: &Value<'_>, reference: &ReferenceValue) -> 
             return Err(ErrorKind::ValueCount);
         }
         let pairs = items.iter().zip(&reference.items);
-        return pairs.into_iter().try_for_each(|(item, reference)| check_map(item, reference));
+        return pairs
+            .into_iter()
+            .try_for_each(|(item, reference)| check_map(item, reference));
     }
     let same = |(item, reference): (&Value<'_>, &ReferenceValue)| match (item, &reference.value) {
         (Value::Str(text), Value::Str(_)) => equals_normalised(text, &reference.needle),
@@ -241,7 +273,10 @@ fn check_map(value: &Value<'_>, reference: &ReferenceValue) -> Checked {
         return Err(ErrorKind::Value);
     }
     for (key, value) in entries {
-        let known = reference.entries.iter().find(|(known, _)| key.as_str() == Some(known));
+        let known = reference
+            .entries
+            .iter()
+            .find(|(known, _)| key.as_str() == Some(known));
         let (_, reference) = known.ok_or(ErrorKind::Value)?;
         if reference.value.kind() == Kind::Dict {
             check_map(value, reference)?;

@@ -15,7 +15,10 @@ pub(super) fn prepare(profile: Profile, category: Category, output: &str) -> Opt
 /// Deletes every character that Python counts as white space, inside texts too.
 pub(super) fn without_space(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
-    let Some(first) = bytes.iter().position(|&byte| MAYBE_SPACE[usize::from(byte)]) else {
+    let Some(first) = bytes
+        .iter()
+        .position(|&byte| MAYBE_SPACE[usize::from(byte)])
+    else {
         return Cow::Borrowed(text);
     };
     let mut out = String::with_capacity(text.len());

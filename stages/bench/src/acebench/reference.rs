@@ -122,13 +122,21 @@ impl Expected {
 }
 
 impl Normal {
-    pub(super) fn compile(functions: &[json::Value], truth: &json::Value) -> Result<Self, DataError> {
-        let functions: Vec<Function> = functions.iter().map(Function::compile).collect::<Result<_, _>>()?;
+    pub(super) fn compile(
+        functions: &[json::Value],
+        truth: &json::Value,
+    ) -> Result<Self, DataError> {
+        let functions: Vec<Function> = functions
+            .iter()
+            .map(Function::compile)
+            .collect::<Result<_, _>>()?;
         let references = match truth {
             json::Value::List(list) => list.iter().collect(),
             single => vec![single],
         };
-        let references = references.into_iter().map(|reference| Reference::compile(reference, &functions));
+        let references = references
+            .into_iter()
+            .map(|reference| Reference::compile(reference, &functions));
         Ok(Self {
             references: references.collect::<Result<_, _>>()?,
             functions,
@@ -138,16 +146,25 @@ impl Normal {
 
 impl Reference {
     fn compile(reference: &json::Value, functions: &[Function]) -> Result<Self, DataError> {
-        let map = reference.as_dict().ok_or(DataError::Shape("a reference is not an object"))?;
+        let map = reference
+            .as_dict()
+            .ok_or(DataError::Shape("a reference is not an object"))?;
         let mut calls = Vec::with_capacity(map.len());
         for (key, arguments) in map {
-            let arguments = arguments.as_dict().ok_or(DataError::Shape("reference arguments are not an object"))?;
-            let function = functions.iter().position(|function| key.contains(&function.name));
+            let arguments = arguments
+                .as_dict()
+                .ok_or(DataError::Shape("reference arguments are not an object"))?;
+            let function = functions
+                .iter()
+                .position(|function| key.contains(&function.name));
             let value = Value::from_json(&json::Value::Dict(arguments.clone()));
             calls.push(ReferenceCall {
                 name: without_number(key).to_owned(),
                 function,
-                arguments: arguments.iter().map(|(name, value)| (name.clone(), ReferenceValue::compile(value))).collect(),
+                arguments: arguments
+                    .iter()
+                    .map(|(name, value)| (name.clone(), ReferenceValue::compile(value)))
+                    .collect(),
                 is_schema: function.is_some_and(|i| equal(&functions[i].raw_properties, &value)),
             });
         }
@@ -184,10 +201,19 @@ impl ReferenceValue {
         Self {
             value,
             needle,
-            items: json.as_list().unwrap_or_default().iter().map(Self::compile).collect(),
+            items: json
+                .as_list()
+                .unwrap_or_default()
+                .iter()
+                .map(Self::compile)
+                .collect(),
             entries: json
                 .as_dict()
-                .map(|map| map.iter().map(|(key, value)| (key.clone(), Self::compile(value))).collect())
+                .map(|map| {
+                    map.iter()
+                        .map(|(key, value)| (key.clone(), Self::compile(value)))
+                        .collect()
+                })
                 .unwrap_or_default(),
         }
     }
@@ -196,20 +222,32 @@ impl ReferenceValue {
 impl Function {
     fn compile(json: &json::Value) -> Result<Self, DataError> {
         let name = json.get("name").and_then(json::Value::as_str);
-        let name = name.ok_or(DataError::Shape("a function has no name"))?.to_owned();
+        let name = name
+            .ok_or(DataError::Shape("a function has no name"))?
+            .to_owned();
         let parameters = json.get("parameters");
         let properties = parameters.and_then(|parameters| parameters.get("properties"));
         let raw_properties = properties.map_or(Value::Dict(Vec::new()), Value::from_json);
         let mut compiled = Vec::new();
-        for (name, schema) in properties.and_then(json::Value::as_dict).into_iter().flatten() {
+        for (name, schema) in properties
+            .and_then(json::Value::as_dict)
+            .into_iter()
+            .flatten()
+        {
             compiled.push((name.clone(), Schema::compile(schema)));
         }
         let required = parameters.and_then(|parameters| parameters.get("required"));
         let required = required.and_then(json::Value::as_list).unwrap_or_default();
         Ok(Self {
             name,
-            no_parameters: parameters.and_then(json::Value::as_dict).is_none_or(json::Map::is_empty),
-            required: required.iter().filter_map(json::Value::as_str).map(str::to_owned).collect(),
+            no_parameters: parameters
+                .and_then(json::Value::as_dict)
+                .is_none_or(json::Map::is_empty),
+            required: required
+                .iter()
+                .filter_map(json::Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             properties: compiled,
             raw_properties,
         })
@@ -219,7 +257,11 @@ impl Function {
 impl Schema {
     /// A type that the evaluator does not know is one that no value has.
     fn compile(json: &json::Value) -> Self {
-        let read = |json: &json::Value| json.get("type").and_then(json::Value::as_str).and_then(Expected::read);
+        let read = |json: &json::Value| {
+            json.get("type")
+                .and_then(json::Value::as_str)
+                .and_then(Expected::read)
+        };
         Self {
             expected: read(json).unwrap_or(Expected::Nothing),
             items: json.get("items").and_then(read),

@@ -41,7 +41,8 @@ impl<'a> Parser<'a> {
                 if doubled {
                     return Err(Reject);
                 }
-                call.positional.push(Expr::Starred(Box::new(self.expression()?)));
+                call.positional
+                    .push(Expr::Starred(Box::new(self.expression()?)));
             } else if let Some(name) = self.keyword_name() {
                 call.keywords.push((Some(name), self.expression()?));
             } else {
@@ -86,7 +87,11 @@ impl<'a> Parser<'a> {
         }
         self.comprehension()?;
         let text = &self.text[start..self.pos];
-        if self.at(b')') { Ok(Expr::Other(text)) } else { Err(Reject) }
+        if self.at(b')') {
+            Ok(Expr::Other(text))
+        } else {
+            Err(Reject)
+        }
     }
 
     fn subscript(&mut self, value: Expr<'a>) -> Parsed<'a> {

@@ -25,7 +25,10 @@ impl<'a> Parser<'a> {
 
     fn word_atom(&mut self) -> Parsed<'a> {
         let word = self.word();
-        if matches!(self.byte(word.len()), Some(b'\'' | b'"')) && !word.is_empty() && !is_keyword(word) {
+        if matches!(self.byte(word.len()), Some(b'\'' | b'"'))
+            && !word.is_empty()
+            && !is_keyword(word)
+        {
             return self.strings();
         }
         let constant = match word {

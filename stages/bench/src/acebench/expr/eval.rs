@@ -38,7 +38,9 @@ fn eval_at<'a>(expr: &Expr<'a>, budget: &mut Budget, height: u32) -> Result<Valu
     match expr {
         Expr::Const(value) => Ok(value.clone()),
         Expr::List(items) => Ok(Value::List(items.iter().map(go).collect::<Result<_, _>>()?)),
-        Expr::Tuple(items) => Ok(Value::Tuple(items.iter().map(go).collect::<Result<_, _>>()?)),
+        Expr::Tuple(items) => Ok(Value::Tuple(
+            items.iter().map(go).collect::<Result<_, _>>()?,
+        )),
         Expr::Dict(entries) => dict(entries, budget, height),
         Expr::Unary(op, operand) => ops::unary(*op, &go(operand)?),
         Expr::Binary(op, left, right) => {
@@ -157,7 +159,9 @@ fn holds(op: CompareOp, left: &Value<'_>, right: &Value<'_>) -> Result<bool, Rej
 
 fn contains(container: &Value<'_>, item: &Value<'_>) -> Result<bool, Reject> {
     match (container, item) {
-        (Value::List(items) | Value::Tuple(items), _) => Ok(items.iter().any(|known| equal(known, item))),
+        (Value::List(items) | Value::Tuple(items), _) => {
+            Ok(items.iter().any(|known| equal(known, item)))
+        }
         (Value::Dict(entries), _) if item.hashable() => Ok(lookup(entries, item).is_some()),
         (Value::Str(text), Value::Str(part)) => Ok(text.contains(&**part)),
         _ => Err(Reject),
@@ -177,9 +181,16 @@ fn order(a: &Value<'_>, b: &Value<'_>) -> Result<Option<std::cmp::Ordering>, Rej
         }
         _ => {
             let real = |v: &Value<'_>| {
-                matches!(v, Value::Bool(_) | Value::Int(_) | Value::BigInt(_) | Value::Float(_))
+                matches!(
+                    v,
+                    Value::Bool(_) | Value::Int(_) | Value::BigInt(_) | Value::Float(_)
+                )
             };
-            if real(a) && real(b) { Ok(compare(a, b)) } else { Err(Reject) }
+            if real(a) && real(b) {
+                Ok(compare(a, b))
+            } else {
+                Err(Reject)
+            }
         }
     }
 }
@@ -198,8 +209,15 @@ fn item<'a>(value: &Value<'a>, index: &Value<'a>) -> Result<Value<'a>, Reject> {
     }
     let index = small_index(index)?;
     let at = |length: usize| {
-        let index = if index < 0 { index + length as i64 } else { index };
-        usize::try_from(index).ok().filter(|&index| index < length).ok_or(Reject)
+        let index = if index < 0 {
+            index + length as i64
+        } else {
+            index
+        };
+        usize::try_from(index)
+            .ok()
+            .filter(|&index| index < length)
+            .ok_or(Reject)
     };
     match value {
         Value::List(items) | Value::Tuple(items) => Ok(items[at(items.len())?].clone()),
@@ -231,9 +249,17 @@ fn picked<T: Clone>(items: &[T], [start, stop, step]: [Option<i64>; 3]) -> Resul
     let length = items.len() as i64;
     let step = step.unwrap_or(1);
     // Where a bound may lie: one before the first item is the end of a backward walk.
-    let (low, high) = if step < 0 { (-1, length - 1) } else { (0, length) };
+    let (low, high) = if step < 0 {
+        (-1, length - 1)
+    } else {
+        (0, length)
+    };
     let clamp = |bound: i64| {
-        let bound = if bound < 0 { bound.saturating_add(length) } else { bound };
+        let bound = if bound < 0 {
+            bound.saturating_add(length)
+        } else {
+            bound
+        };
         bound.clamp(low, high)
     };
     let (first, last) = if step < 0 { (high, low) } else { (low, high) };

@@ -3,10 +3,10 @@
 use num_bigint::BigInt;
 use num_traits::Signed;
 
+use super::Reject;
 use super::ops::truncated;
 use super::print::{write_repr, write_str};
 use super::value::{Value, compare, lookup};
-use super::Reject;
 
 /// Widths and precisions beyond this are refused; Python would build the text.
 const MAX_WIDTH: usize = 1 << 16;
@@ -90,8 +90,16 @@ fn spec(text: &str) -> Result<(Spec, char, &str), Reject> {
 
 fn digits(text: &str) -> Result<(usize, &str), Reject> {
     let length = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number = if length == 0 { 0 } else { text[..length].parse().map_err(|_| Reject)? };
-    if number > MAX_WIDTH { Err(Reject) } else { Ok((number, &text[length..])) }
+    let number = if length == 0 {
+        0
+    } else {
+        text[..length].parse().map_err(|_| Reject)?
+    };
+    if number > MAX_WIDTH {
+        Err(Reject)
+    } else {
+        Ok((number, &text[length..]))
+    }
 }
 
 /// The converted value: sign or prefix, then the rest, then whether it is a number.
@@ -159,7 +167,10 @@ fn fixed(spec: &Spec, value: &Value<'_>) -> Result<Converted, Reject> {
     let float = match value {
         Value::Bool(bool) => f64::from(u8::from(*bool)),
         Value::Int(int) => *int as f64,
-        Value::BigInt(int) => int.to_f64().filter(|float| float.is_finite()).ok_or(Reject)?,
+        Value::BigInt(int) => int
+            .to_f64()
+            .filter(|float| float.is_finite())
+            .ok_or(Reject)?,
         Value::Float(float) => *float,
         _ => return Err(Reject),
     };

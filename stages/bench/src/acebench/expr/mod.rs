@@ -18,11 +18,11 @@ mod value;
 
 use std::borrow::Cow;
 
-pub(crate) use eval::{Budget, eval};
+pub(crate) use eval::{Budget, eval, negate};
 pub(crate) use parse::parse;
-pub(crate) use print::{write_repr, write_str};
-pub(crate) use unparse::unparse;
-pub(crate) use value::{Dict, Kind, Value, build_dict, compare, equal, lookup};
+pub(crate) use print::write_str;
+pub(crate) use unparse::{unparse, unparse_index};
+pub(crate) use value::{Kind, Value, build_dict, equal};
 
 /// The text is not a Python expression, or has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

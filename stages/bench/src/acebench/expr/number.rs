@@ -17,7 +17,11 @@ impl<'a> Parser<'a> {
             (Some(b'0'), Some(b'b' | b'B')) => 2,
             _ => 10,
         };
-        let value = if radix == 10 { self.decimal()? } else { self.radix(radix)? };
+        let value = if radix == 10 {
+            self.decimal()?
+        } else {
+            self.radix(radix)?
+        };
         self.number_ends()?;
         Ok(Expr::Const(value))
     }
@@ -31,7 +35,9 @@ impl<'a> Parser<'a> {
         let digits = plain(&self.text[start..self.pos]);
         match i64::from_str_radix(&digits, radix) {
             Ok(int) => Ok(Value::Int(int)),
-            Err(_) => BigInt::parse_bytes(digits.as_bytes(), radix).map(Value::big).ok_or(Reject),
+            Err(_) => BigInt::parse_bytes(digits.as_bytes(), radix)
+                .map(Value::big)
+                .ok_or(Reject),
         }
     }
 
@@ -39,7 +45,10 @@ impl<'a> Parser<'a> {
     fn digits(&mut self, radix: u32) -> Result<(), Reject> {
         loop {
             let start = self.pos;
-            while self.byte(0).is_some_and(|byte| char::from(byte).is_digit(radix)) {
+            while self
+                .byte(0)
+                .is_some_and(|byte| char::from(byte).is_digit(radix))
+            {
                 self.pos += 1;
             }
             if start == self.pos {
@@ -79,7 +88,11 @@ impl<'a> Parser<'a> {
         if imaginary || self.pos > whole {
             self.pos += usize::from(imaginary);
             let float = digits.parse().map_err(|_| Reject)?;
-            return Ok(if imaginary { Value::Complex(0.0, float) } else { Value::Float(float) });
+            return Ok(if imaginary {
+                Value::Complex(0.0, float)
+            } else {
+                Value::Float(float)
+            });
         }
         whole_number(&digits)
     }
@@ -108,7 +121,9 @@ fn whole_number(digits: &str) -> Result<Value<'static>, Reject> {
     if digits.len() as u64 > MAX_DIGITS {
         return Err(Reject);
     }
-    BigInt::parse_bytes(digits.as_bytes(), 10).map(Value::big).ok_or(Reject)
+    BigInt::parse_bytes(digits.as_bytes(), 10)
+        .map(Value::big)
+        .ok_or(Reject)
 }
 
 fn plain(digits: &str) -> Cow<'_, str> {

@@ -102,16 +102,28 @@ fn size(value: &Value<'_>) -> u64 {
         Value::Str(text) => text.len() as u64,
         Value::Bytes(bytes) => bytes.len() as u64,
         Value::List(items) | Value::Tuple(items) => items.iter().map(size).sum::<u64>() + 1,
-        Value::Dict(entries) => entries.iter().map(|(key, value)| size(key) + size(value)).sum::<u64>() + 1,
+        Value::Dict(entries) => {
+            entries
+                .iter()
+                .map(|(key, value)| size(key) + size(value))
+                .sum::<u64>()
+                + 1
+        }
         Value::BigInt(int) => int.bits() / 8 + 1,
         _ => 1,
     }
 }
 
 /// The sequence and the count of `sequence * count`, in either order.
-fn repetition<'v, 'a>(left: &'v Value<'a>, right: &'v Value<'a>) -> Option<(&'v Value<'a>, &'v Value<'a>)> {
+fn repetition<'v, 'a>(
+    left: &'v Value<'a>,
+    right: &'v Value<'a>,
+) -> Option<(&'v Value<'a>, &'v Value<'a>)> {
     let sequence = |value: &Value<'_>| {
-        matches!(value, Value::Str(_) | Value::Bytes(_) | Value::List(_) | Value::Tuple(_))
+        matches!(
+            value,
+            Value::Str(_) | Value::Bytes(_) | Value::List(_) | Value::Tuple(_)
+        )
     };
     match (sequence(left), sequence(right)) {
         (true, false) => Some((left, right)),
@@ -132,15 +144,32 @@ fn repeat<'a>(sequence: &Value<'a>, times: &Value<'a>, budget: &mut Budget) -> E
     Ok(match sequence {
         Value::Str(text) => Value::Str(text.repeat(times).into()),
         Value::Bytes(bytes) => Value::Bytes(bytes.repeat(times)),
-        Value::List(items) => Value::List(items.iter().cloned().cycle().take(items.len() * times).collect()),
-        Value::Tuple(items) => {
-            Value::Tuple(items.iter().cloned().cycle().take(items.len() * times).collect())
-        }
+        Value::List(items) => Value::List(
+            items
+                .iter()
+                .cloned()
+                .cycle()
+                .take(items.len() * times)
+                .collect(),
+        ),
+        Value::Tuple(items) => Value::Tuple(
+            items
+                .iter()
+                .cloned()
+                .cycle()
+                .take(items.len() * times)
+                .collect(),
+        ),
         _ => return Err(Reject),
     })
 }
 
-fn arithmetic<'a>(op: BinaryOp, left: &Value<'a>, right: &Value<'a>, budget: &mut Budget) -> Evaluated<'a> {
+fn arithmetic<'a>(
+    op: BinaryOp,
+    left: &Value<'a>,
+    right: &Value<'a>,
+    budget: &mut Budget,
+) -> Evaluated<'a> {
     let (left, right) = (number(left).ok_or(Reject)?, number(right).ok_or(Reject)?);
     match (left, right) {
         (Number::Int(a), Number::Int(b)) => {
@@ -218,7 +247,11 @@ fn true_division(a: &BigInt, b: &BigInt) -> Result<f64, Reject> {
     if magnitude.is_infinite() {
         return Err(Reject);
     }
-    Ok(if a.is_negative() != b.is_negative() { -magnitude } else { magnitude })
+    Ok(if a.is_negative() != b.is_negative() {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 /// `float * 2^exponent`, in steps that stay within a float's range.
@@ -239,7 +272,10 @@ fn shift<'a>(op: BinaryOp, a: &BigInt, b: &BigInt) -> Evaluated<'a> {
         if a.is_zero() {
             return Ok(Value::Int(0));
         }
-        let by = b.to_u64().filter(|by| by.saturating_add(a.bits()) <= MAX_BITS).ok_or(Reject)?;
+        let by = b
+            .to_u64()
+            .filter(|by| by.saturating_add(a.bits()) <= MAX_BITS)
+            .ok_or(Reject)?;
         return Ok(Value::big(a << by));
     }
     let by = b.to_u64().unwrap_or(u64::MAX).min(a.bits() + 1);
@@ -252,7 +288,13 @@ fn power<'a>(a: &BigInt, b: &BigInt) -> Evaluated<'a> {
     }
     if a.is_zero() || a.is_one() || (-a).is_one() {
         let odd = b.bit(0);
-        let value = if b.is_zero() { BigInt::one() } else if odd { a.clone() } else { a * a };
+        let value = if b.is_zero() {
+            BigInt::one()
+        } else if odd {
+            a.clone()
+        } else {
+            a * a
+        };
         return Ok(Value::big(value));
     }
     let exponent = b.to_u32().ok_or(Reject)?;
@@ -293,7 +335,14 @@ fn floor_floats(a: f64, b: f64) -> (f64, f64) {
         return (0_f64.copysign(a / b), remainder);
     }
     let floor = quotient.floor();
-    (if quotient - floor > 0.5 { floor + 1.0 } else { floor }, remainder)
+    (
+        if quotient - floor > 0.5 {
+            floor + 1.0
+        } else {
+            floor
+        },
+        remainder,
+    )
 }
 
 fn float_power(a: f64, b: f64) -> Result<f64, Reject> {
@@ -305,7 +354,11 @@ fn float_power(a: f64, b: f64) -> Result<f64, Reject> {
         return Err(Reject);
     }
     let power = a.powf(b);
-    if power.is_infinite() && a.is_finite() && b.is_finite() { Err(Reject) } else { Ok(power) }
+    if power.is_infinite() && a.is_finite() && b.is_finite() {
+        Err(Reject)
+    } else {
+        Ok(power)
+    }
 }
 
 /// The integer part of a float, for `%d`.

@@ -20,9 +20,10 @@ const MAX_HEIGHT: u32 = 2_500;
 
 /// Python's reserved words; nothing else is barred from being a name.
 const KEYWORDS: [&str; 35] = [
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def",
-    "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
-    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
+    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
+    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while",
+    "with", "yield",
 ];
 
 pub(super) type Parsed<'a> = Result<Expr<'a>, Reject>;
@@ -96,7 +97,9 @@ impl<'a> Parser<'a> {
                 b'#' => self.skip_comment(),
                 b'\\' => match self.line_end(1) {
                     // Python wants a line after a continuation.
-                    Some(length) if self.pos + 1 + length < self.text.len() => self.pos += 1 + length,
+                    Some(length) if self.pos + 1 + length < self.text.len() => {
+                        self.pos += 1 + length
+                    }
                     _ => return,
                 },
                 _ => return,
@@ -105,7 +108,10 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_comment(&mut self) {
-        while self.byte(0).is_some_and(|byte| byte != b'\n' && byte != b'\r') {
+        while self
+            .byte(0)
+            .is_some_and(|byte| byte != b'\n' && byte != b'\r')
+        {
             self.pos += 1;
         }
     }
@@ -152,7 +158,11 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn expect(&mut self, token: &str) -> Result<(), Reject> {
-        if self.take(token) { Ok(()) } else { Err(Reject) }
+        if self.take(token) {
+            Ok(())
+        } else {
+            Err(Reject)
+        }
     }
 
     pub(super) fn at(&mut self, byte: u8) -> bool {
@@ -163,7 +173,11 @@ impl<'a> Parser<'a> {
     pub(super) fn open(&mut self) -> Result<(), Reject> {
         self.pos += 1;
         self.brackets += 1;
-        if self.brackets > MAX_BRACKETS { Err(Reject) } else { Ok(()) }
+        if self.brackets > MAX_BRACKETS {
+            Err(Reject)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn close(&mut self, bracket: u8) -> Result<(), Reject> {
@@ -180,11 +194,18 @@ impl<'a> Parser<'a> {
         self.skip();
         let bytes = self.text.as_bytes();
         let mut end = self.pos;
-        while bytes.get(end).is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80) {
+        while bytes
+            .get(end)
+            .is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80)
+        {
             end += 1;
         }
         let word = &self.text[self.pos..end];
-        if word.starts_with(|c: char| c.is_ascii_digit()) { "" } else { word }
+        if word.starts_with(|c: char| c.is_ascii_digit()) {
+            ""
+        } else {
+            word
+        }
     }
 
     pub(super) fn at_keyword(&mut self, keyword: &str) -> bool {
@@ -219,7 +240,10 @@ impl<'a> Parser<'a> {
 
     // Depth.
 
-    pub(super) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Reject>) -> Result<T, Reject> {
+    pub(super) fn nested<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, Reject>,
+    ) -> Result<T, Reject> {
         self.nesting += 1;
         if self.nesting > MAX_NESTING {
             return Err(Reject);
@@ -232,7 +256,11 @@ impl<'a> Parser<'a> {
     /// Notes that a node now stands above trees of heights `below` and the last parsed one.
     pub(super) fn raise(&mut self, below: u32) -> Result<(), Reject> {
         self.height = self.height.max(below) + 1;
-        if self.height > MAX_HEIGHT { Err(Reject) } else { Ok(()) }
+        if self.height > MAX_HEIGHT {
+            Err(Reject)
+        } else {
+            Ok(())
+        }
     }
 
     // Expressions, loosest binding first.
@@ -342,7 +370,9 @@ impl<'a> Parser<'a> {
         ];
         let word = self.word();
         if word.is_empty() {
-            let found = SYMBOLS.iter().find(|(symbol, _)| self.text[self.pos..].starts_with(symbol))?;
+            let found = SYMBOLS
+                .iter()
+                .find(|(symbol, _)| self.text[self.pos..].starts_with(symbol))?;
             self.pos += found.0.len();
             return Some(found.1);
         }
@@ -423,6 +453,10 @@ impl<'a> Parser<'a> {
         let below = self.height;
         let exponent = self.nested(Self::factor)?;
         self.raise(below)?;
-        Ok(Expr::Binary(BinaryOp::Pow, Box::new(base), Box::new(exponent)))
+        Ok(Expr::Binary(
+            BinaryOp::Pow,
+            Box::new(base),
+            Box::new(exponent),
+        ))
     }
 }

@@ -152,5 +152,6 @@ pub(crate) fn write_text(out: &mut String, text: &str) {
 /// Appends formatted text.
 pub(crate) fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
     use std::fmt::Write as _;
-    out.write_fmt(args).expect("writing to a string cannot fail");
+    out.write_fmt(args)
+        .expect("writing to a string cannot fail");
 }

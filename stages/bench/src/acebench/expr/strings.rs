@@ -52,7 +52,11 @@ impl<'a> Parser<'a> {
                 self.check_format(body, prefix.raw, 0)?;
                 formatted = true;
             } else {
-                let part = if prefix.raw { lines(body) } else { unescape(body)? };
+                let part = if prefix.raw {
+                    lines(body)
+                } else {
+                    unescape(body)?
+                };
                 text = Some(match text {
                     Some(before) => before + part,
                     None => part,
@@ -96,7 +100,8 @@ impl<'a> Parser<'a> {
                 b'\\' => self.pos += 1 + self.line_end(1).unwrap_or(1),
                 b'\n' | b'\r' if !triple => return Err(Reject),
                 byte if byte == quote => {
-                    let closes = !triple || (self.byte(1) == Some(quote) && self.byte(2) == Some(quote));
+                    let closes =
+                        !triple || (self.byte(1) == Some(quote) && self.byte(2) == Some(quote));
                     if closes {
                         let body = &self.text[start..self.pos];
                         self.pos += width;
@@ -140,7 +145,11 @@ impl<'a> Parser<'a> {
             return Err(Reject);
         }
         inner.take("=");
-        if inner.take("!") && !["r", "s", "a"].iter().any(|conversion| inner.take(conversion)) {
+        if inner.take("!")
+            && !["r", "s", "a"]
+                .iter()
+                .any(|conversion| inner.take(conversion))
+        {
             return Err(Reject);
         }
         if inner.take(":") {
@@ -255,8 +264,14 @@ fn hex<'t>(out: &mut String, rest: &'t str, count: usize) -> Result<&'t str, Rej
 
 /// One to three octal digits.
 fn octal(rest: &str) -> (u32, &str) {
-    let count = rest.bytes().take(3).take_while(|byte| (b'0'..=b'7').contains(byte)).count();
-    let code = rest[..count].bytes().fold(0, |code, byte| code * 8 + u32::from(byte - b'0'));
+    let count = rest
+        .bytes()
+        .take(3)
+        .take_while(|byte| (b'0'..=b'7').contains(byte))
+        .count();
+    let code = rest[..count]
+        .bytes()
+        .fold(0, |code, byte| code * 8 + u32::from(byte - b'0'));
     (code, &rest[count..])
 }
 

@@ -91,7 +91,15 @@ fn write(out: &mut String, expr: &Expr<'_>, place: Level) {
             let right_first = *op == BinaryOp::Pow;
             write(out, left, if right_first { own.next() } else { own });
             push(out, format_args!(" {} ", symbol(*op)));
-            write(out, right, if right_first { Level::Factor } else { own.next() });
+            write(
+                out,
+                right,
+                if right_first {
+                    Level::Factor
+                } else {
+                    own.next()
+                },
+            );
         }
         Expr::Bool(and, operands) => {
             for (i, operand) in operands.iter().enumerate() {
@@ -121,7 +129,11 @@ fn write(out: &mut String, expr: &Expr<'_>, place: Level) {
         Expr::Attribute(base, name) => {
             write(out, base, Level::Atom);
             // `5.real` would be a float.
-            out.push_str(if matches!(**base, Expr::Const(Value::Int(_))) { " ." } else { "." });
+            out.push_str(if matches!(**base, Expr::Const(Value::Int(_))) {
+                " ."
+            } else {
+                "."
+            });
             out.push_str(name);
         }
         Expr::Subscript(parts) => {
@@ -209,7 +221,11 @@ fn call(out: &mut String, call: &Call<'_>) {
     out.push('(');
     list(out, &call.positional);
     for (i, (name, value)) in call.keywords.iter().enumerate() {
-        out.push_str(if i > 0 || !call.positional.is_empty() { ", " } else { "" });
+        out.push_str(if i > 0 || !call.positional.is_empty() {
+            ", "
+        } else {
+            ""
+        });
         match name {
             Some(name) => push(out, format_args!("{name}=")),
             None => out.push_str("**"),

@@ -143,7 +143,9 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> bool {
 fn numbers_equal(a: &Value<'_>, b: &Value<'_>) -> bool {
     match (complex_parts(a), complex_parts(b)) {
         (Some((re, im)), Some((re2, im2))) => same(re, re2) && same(im, im2),
-        (Some((re, im)), None) => same(im, 0.0) && compare(&Value::Float(re), b).is_some_and(Ordering::is_eq),
+        (Some((re, im)), None) => {
+            same(im, 0.0) && compare(&Value::Float(re), b).is_some_and(Ordering::is_eq)
+        }
         (None, Some(_)) => numbers_equal(b, a),
         (None, None) => compare(a, b).is_some_and(Ordering::is_eq),
     }
@@ -177,14 +179,19 @@ fn number(value: &Value<'_>) -> Option<json::Value> {
 }
 
 /// The value under a key equal to `key`.
-pub(crate) fn lookup<'d, 'a>(dict: &'d [(Value<'a>, Value<'a>)], key: &Value<'_>) -> Option<&'d Value<'a>> {
+pub(crate) fn lookup<'d, 'a>(
+    dict: &'d [(Value<'a>, Value<'a>)],
+    key: &Value<'_>,
+) -> Option<&'d Value<'a>> {
     let found = dict.iter().find(|(candidate, _)| equal(candidate, key));
     found.map(|(_, value)| value)
 }
 
 /// Builds a dict from entries in written order: a repeated key keeps the place of the first and takes the
 /// value of the last. `None` when a key is a list or dict.
-pub(crate) fn build_dict<'a>(entries: impl Iterator<Item = (Value<'a>, Value<'a>)>) -> Option<Dict<'a>> {
+pub(crate) fn build_dict<'a>(
+    entries: impl Iterator<Item = (Value<'a>, Value<'a>)>,
+) -> Option<Dict<'a>> {
     /// Up to here a scan is quicker than an index.
     const SCAN: usize = 24;
     let mut dict: Dict<'a> = Vec::new();
@@ -197,7 +204,11 @@ pub(crate) fn build_dict<'a>(entries: impl Iterator<Item = (Value<'a>, Value<'a>
             dict.iter().position(|(known, _)| equal(known, &key))
         } else {
             if index.is_empty() {
-                index = dict.iter().enumerate().map(|(i, (known, _))| (identity(known), i)).collect();
+                index = dict
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (known, _))| (identity(known), i))
+                    .collect();
             }
             index.get(&identity(&key)).copied()
         };
@@ -221,7 +232,7 @@ pub(crate) fn identity(value: &Value<'_>) -> String {
         Value::Ellipsis => "ellipsis".to_owned(),
         Value::Bool(bool) => format!("n{}", u8::from(*bool)),
         Value::Int(int) => format!("n{int}"),
-        Value::BigInt(int) => format!("n{int:x}x"),
+        Value::BigInt(int) => format!("n{:x}x", **int),
         Value::Float(float) => float_identity(*float),
         Value::Complex(re, im) if im.is_zero() => float_identity(*re),
         Value::Complex(re, im) => format!("c{};{}", re.to_bits(), im.to_bits()),
