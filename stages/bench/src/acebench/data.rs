@@ -1,12 +1,13 @@
 //! The benchmark's files: the copy inside the program, or a folder laid out like it.
 //!
 //! A folder holds `<lang>/<category>.jsonl.gz` (questions), `<lang>/answers/<category>.jsonl.gz`,
-//! `prompts_<lang>.json` and `errata_r2510.jsonl`. Nothing is decoded before it is asked for.
+//! `prompts_<lang>.json` and `errata_r2510.jsonl`; `environment_<lang>.json` where it is to differ from the
+//! copy inside the program. Nothing is decoded before it is asked for.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -14,6 +15,7 @@ use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 use starling_text::json;
 
+use super::agent::Start;
 use super::category::embedded_files;
 use super::item::Item;
 use super::prompt::Prompts;
@@ -70,6 +72,14 @@ const EN: &[(&str, &[u8])] = embedded_files!("en");
 const ZH: &[(&str, &[u8])] = embedded_files!("zh");
 const COMMON: &[(&str, &[u8])] = &[
     (
+        "environment_en.json",
+        include_bytes!("../../data/acebench/environment_en.json"),
+    ),
+    (
+        "environment_zh.json",
+        include_bytes!("../../data/acebench/environment_zh.json"),
+    ),
+    (
         "prompts_en.json",
         include_bytes!("../../data/acebench/prompts_en.json"),
     ),
@@ -103,6 +113,13 @@ impl Source<'_> {
                 let path = folder.join(file);
                 match fs::read(&path) {
                     Ok(bytes) => Ok(Cow::Owned(bytes)),
+                    // The environment is no part of the official data folder.
+                    Err(error)
+                        if error.kind() == ErrorKind::NotFound
+                            && file.starts_with("environment_") =>
+                    {
+                        Self::Embedded.bytes(file)
+                    }
                     Err(source) => Err(DataError::Read { path, source }),
                 }
             }
@@ -117,6 +134,7 @@ pub struct Dataset {
     profile: Profile,
     digest: String,
     prompts: Prompts,
+    start: Start,
     items: IndexMap<String, Item>,
 }
 
@@ -143,13 +161,11 @@ impl Dataset {
             hasher: Sha256::new(),
         };
         let prompts_file = format!("prompts_{lang}.json");
-        let prompts = reader.text(&prompts_file)?;
-        let prompts = json::parse(&prompts).map_err(|source| DataError::Json {
-            file: prompts_file.clone(),
-            line: 1,
-            source,
-        })?;
-        let prompts = Prompts::read(&prompts).map_err(|error| in_row(&prompts_file, 1, &error))?;
+        let prompts = Prompts::read(&reader.json(&prompts_file)?);
+        let prompts = prompts.map_err(|error| in_row(&prompts_file, 1, &error))?;
+        let start_file = format!("environment_{lang}.json");
+        let start = Start::read(&reader.json(&start_file)?);
+        let start = start.map_err(|error| in_row(&start_file, 1, &error))?;
         let errata = reader.rows("errata_r2510.jsonl")?;
         let mut items = IndexMap::new();
         for category in Category::ALL {
@@ -178,6 +194,7 @@ impl Dataset {
             profile,
             digest: reader.digest(),
             prompts,
+            start,
             items,
         })
     }
@@ -200,6 +217,11 @@ impl Dataset {
     /// The prompt texts.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
+    }
+
+    /// What the agent's environment starts with.
+    pub(super) fn start(&self) -> &Start {
+        &self.start
     }
 
     /// The entries, category by category, each in the order of its file.
@@ -278,6 +300,14 @@ impl Reader<'_> {
                 source,
             }),
         }
+    }
+
+    fn json(&mut self, file: &str) -> Result<json::Value, DataError> {
+        json::parse(&self.text(file)?).map_err(|source| DataError::Json {
+            file: file.to_owned(),
+            line: 1,
+            source,
+        })
     }
 
     fn rows(&mut self, file: &str) -> Result<Vec<json::Value>, DataError> {

@@ -18,11 +18,16 @@ mod normalise;
 mod prepare;
 mod prompt;
 mod reference;
+mod score;
 mod special;
+mod tools;
 mod verdict;
 
+pub use agent::{AgentScore, ChatMessage, MultiStep, MultiTurn, Role, Turn};
 pub use category::{Category, Family, Lang, Profile};
 pub use data::{DataError, Dataset};
 pub use item::Item;
 pub use prompt::{Prompt, Prompts};
+pub use score::{CategoryScore, Outcome, Summary};
+pub use tools::{ToolPrompt, strip_thinking, text_from_tool_calls};
 pub use verdict::{ErrorKind, Verdict};

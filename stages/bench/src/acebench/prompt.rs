@@ -86,23 +86,34 @@ fn fill(text: &str, slots: &[(&str, &str)]) -> String {
 }
 
 impl Dataset {
-    /// The official prompt of a Normal or Special entry; for an agent entry, that of its first message is
-    /// made by its driver ([`super::MultiStep`], [`super::MultiTurn`]).
+    /// The official prompt of an entry; of an agent entry, the one that its first message answers. A
+    /// multi-turn agent is asked only after the user has spoken, so that its prompt here has no history.
     pub fn prompt(&self, item: &Item) -> Prompt {
         let functions = item.functions_text();
+        let history = match item.category {
+            Category::AgentMultiStep => format!("user:{}\n", item.question),
+            _ => String::new(),
+        };
         let slots = [
             ("time", item.time.as_str()),
             ("function", functions.as_str()),
+            ("functions", functions.as_str()),
             ("profile", item.profile.as_deref().unwrap_or_default()),
+            ("question", item.question.as_str()),
+            ("history", history.as_str()),
         ];
-        let system = match item.category {
-            Category::Preference => "preference_system",
-            Category::Incomplete | Category::ErrorParam | Category::Irrelevant => "special_system",
-            _ => "normal_system",
+        let (system, user) = match item.category {
+            Category::Preference => ("preference_system", "user"),
+            Category::Incomplete | Category::ErrorParam | Category::Irrelevant => {
+                ("special_system", "user")
+            }
+            Category::AgentMultiStep => ("agent_multi_step_system", "agent_multi_step_user"),
+            Category::AgentMultiTurn => ("agent_multi_turn_system", "agent_multi_turn_user"),
+            _ => ("normal_system", "user"),
         };
         Prompt {
             system: self.prompts().fill(system, &slots),
-            user: self.prompts().fill("user", &[("question", &item.question)]),
+            user: self.prompts().fill(user, &slots),
         }
     }
 }

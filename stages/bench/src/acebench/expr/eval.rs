@@ -117,7 +117,7 @@ fn dict<'a>(
 }
 
 /// `bool(value)`.
-pub(super) fn truthy(value: &Value<'_>) -> bool {
+pub(crate) fn truthy(value: &Value<'_>) -> bool {
     match value {
         Value::None => false,
         Value::Bool(bool) => *bool,

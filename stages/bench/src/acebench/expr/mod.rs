@@ -18,11 +18,12 @@ mod value;
 
 use std::borrow::Cow;
 
-pub(crate) use eval::{Budget, eval, negate};
+pub(crate) use eval::{Budget, eval, negate, truthy};
+pub(crate) use ops::binary as arithmetic;
 pub(crate) use parse::parse;
-pub(crate) use print::write_str;
+pub(crate) use print::{write_repr, write_str};
 pub(crate) use unparse::{unparse, unparse_index};
-pub(crate) use value::{Kind, Value, build_dict, equal};
+pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup};
 
 /// The text is not a Python expression, or has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub(super) fn unary<'a>(op: UnaryOp, operand: &Value<'a>) -> Evaluated<'a> {
     })
 }
 
-pub(super) fn binary<'a>(
+pub(crate) fn binary<'a>(
     op: BinaryOp,
     left: &Value<'a>,
     right: &Value<'a>,
