@@ -326,8 +326,8 @@ impl<'d> MultiTurn<'d> {
     /// Lets the environment answer a message, without regard to the conversation: the results, or what it
     /// says when a call raises, or nothing for a message that cannot be read.
     pub fn run(&mut self, message: &str) -> Option<Result<Vec<Json>, Vec<Json>>> {
-        let calls = read_message(message, Elements::SkipOthers).ok()?;
         self.conversation.calls.push(message.to_owned());
+        let calls = read_message(message, Elements::SkipOthers).ok()?;
         let answer = self.conversation.world.run_until_error(&calls);
         self.conversation.ran |= answer.is_ok();
         Some(answer)

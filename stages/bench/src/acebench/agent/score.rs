@@ -10,7 +10,8 @@ use crate::acebench::score::round3;
 pub struct AgentScore {
     /// Whether the environment ended in the reference state.
     pub end: bool,
-    /// 1 when the end is right, otherwise the share of milestones met in order, to three decimals.
+    /// 1 when the end is right, otherwise the share of milestones met in order; rounded to three decimals only
+    /// where it is the best of several lists.
     pub process: f64,
 }
 
@@ -69,7 +70,7 @@ fn process(milestones: &Value, messages: &[String]) -> f64 {
         return 0.0;
     };
     if !matches!(milestones.first(), Some(Value::List(_))) {
-        return round3(share(milestones, messages));
+        return share(milestones, messages);
     }
     let alternatives = milestones.iter().filter_map(Value::as_list);
     alternatives
@@ -80,7 +81,7 @@ fn process(milestones: &Value, messages: &[String]) -> f64 {
 /// The share of milestones found, each searched for after the one before it.
 fn share(milestones: &[Value], messages: &[String]) -> f64 {
     if milestones.is_empty() {
-        return 0.0;
+        return 1.0;
     }
     let mut rest = messages.iter();
     let mut met = 0_u32;
