@@ -91,10 +91,7 @@ pub fn verify(store: &LocalStore, repair: bool) -> Result<Verified, CacheError> 
     }
     if repair {
         for damaged in &found.damaged {
-            store.files.set_aside(
-                &store.blob(&damaged.digest),
-                "its bytes do not have its digest",
-            );
+            store.set_blob_aside(&damaged.digest, "its bytes do not have its digest")?;
         }
         for broken in &found.broken {
             let path = store.action_path(&broken.key);
@@ -102,7 +99,7 @@ pub fn verify(store: &LocalStore, repair: bool) -> Result<Verified, CacheError> 
                 .damage
                 .as_deref()
                 .unwrap_or("artifacts that it names are lost");
-            store.files.set_aside(&path, what);
+            store.files.set_aside(&path, what)?;
         }
     }
     Ok(found)

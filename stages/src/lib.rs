@@ -4,17 +4,34 @@
 //! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
 //! `starling-reward` or `starling-bench`.
 
+mod chat;
 mod cost;
+mod dropped;
 mod evaluation;
+mod model;
+mod prompts;
 mod random;
+mod rollouts;
 mod rows;
 mod statistics;
 #[cfg(test)]
 mod testing;
+mod training;
 
+mod distill;
+mod evaluate;
+mod filter;
+mod format;
+mod model_init;
+mod model_prune;
+mod rl;
+mod rollout;
+mod sft;
 mod source;
 mod split;
 mod table;
+mod tokenizer_train;
+mod trainset;
 mod world;
 
 use starling_contract::{Kind, erase};
@@ -25,7 +42,18 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         erase::<source::Source>(),
         erase::<world::World>(),
+        erase::<tokenizer_train::TokenizerTrain>(),
+        erase::<model_init::ModelInit>(),
+        erase::<model_prune::ModelPrune>(),
+        erase::<format::Format>(),
+        erase::<filter::Filter>(),
         erase::<split::Split>(),
+        erase::<trainset::Trainset>(),
+        erase::<rollout::RolloutKind>(),
+        erase::<sft::Sft>(),
+        erase::<distill::Distill>(),
+        erase::<rl::Rl>(),
+        erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),
     ]
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use starling_contract::StageError;
 use starling_lm::tokenizer::Tokenizer;
-use starling_reward::{Label, Mode, Outcome, ToolSet, score};
+use starling_lm::generate::{Request, key_of};
+use starling_reward::{CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
+use starling_text::json::{Dumps, dumps_with};
 
 use crate::chat::lm;
 use crate::rows::{self, RowReader};
@@ -32,6 +34,28 @@ impl Prompt {
     /// Scores an answer that continues the prompt; `text` is without its end token.
     pub(crate) fn score(&self, text: &str) -> Outcome {
         score(&self.tools, &self.label, &format!("{}{text}", self.prefill), Mode::Fixed)
+    }
+
+    /// What two answers share when they say the same: thought, words, and calls in any order; none when
+    /// the answer cannot be read or says nothing.
+    pub(crate) fn identity(&self, text: &str) -> Option<String> {
+        let whole = format!("{}{text}", self.prefill);
+        let (thought, answer) = split_thought(&whole).ok()?;
+        let answer = CallFormat::Hermes.parse(answer).ok()?;
+        let sorted = Dumps { sort_keys: true, ..Dumps::default() };
+        let mut calls: Vec<String> =
+            answer.calls().iter().map(|c| dumps_with(&c.to_value(), &sorted)).collect();
+        calls.sort_unstable();
+        let reply = answer.reply().unwrap_or_default();
+        if calls.is_empty() && reply.is_empty() {
+            return None;
+        }
+        Some(format!("{}\u{1f}{reply}\u{1f}{}", thought.trim(), calls.join("\u{1f}")))
+    }
+
+    /// A request for `samples` answers; its random numbers depend on the row's id, not on its place.
+    pub(crate) fn request(&self, samples: usize) -> Request {
+        Request { samples, ..Request::new(key_of(&self.id), self.ids.clone()) }
     }
 }
 
@@ -85,7 +109,7 @@ pub(crate) fn read(
                 |what: &str, e: &dyn std::fmt::Display| {
                     StageError::input(port, format!("row `{}`: {what}: {e}", row.id))
                 };
-            let tools = ToolSet::from_prompt(&row.inputs).map_err(|e| wrong("tools", &e))?;
+            let tools = ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
             let prefill = row
                 .inputs
                 .rfind(ASSISTANT)

@@ -151,3 +151,12 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     let text = std::fs::read_to_string(path).map_err(StageError::io("read", path))?;
     serde_json::from_str(&text).map_err(|e| StageError::failed(format!("{}: {e}", path.display())))
 }
+
+/// The id of a row, text or number; empty when it has none.
+pub(crate) fn id_of(row: &Value) -> String {
+    match field(row, "id") {
+        Some(Value::Str(id)) => id.clone(),
+        Some(other) => json::dumps(other),
+        None => String::new(),
+    }
+}

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{Complaint, StageContext, StageError};
 use starling_lm::load::Checkpoint;
+use starling_lm::train::gate::probe;
 use starling_lm::train::{AdamWConfig, LossTarget, Schedule, Sequence, TrainConfig, Trainer};
 
 use crate::chat::lm;
@@ -165,8 +166,6 @@ pub(crate) struct Training<'a> {
     pub(crate) chunk_tokens: usize,
     /// Seconds between snapshots.
     pub(crate) snapshot_seconds: f64,
-    /// Sequences for the probe that each tensor can have a non-zero gradient; cross-entropy losses.
-    pub(crate) probe: Vec<Sequence>,
 }
 
 impl Training<'_> {
@@ -200,8 +199,9 @@ impl Training<'_> {
             let text = std::fs::read_to_string(&path).map_err(StageError::io("read", &path))?;
             rows = text.lines().map(str::to_owned).collect();
             start = snapshot.progress;
-        } else if !self.probe.is_empty() {
-            trainer.probe(&self.probe).map_err(lm)?;
+        } else {
+            // Shows once that every tensor can learn: a gradient that is cut off stays cut off.
+            probe(shape, weights).map_err(lm)?;
         }
         let mut clock = SnapshotClock::new(context.elapsed_seconds(), self.snapshot_seconds);
         for update in start..self.updates {

@@ -55,16 +55,12 @@ impl LocalStore {
         })
     }
 
-    /// Sets a useless record aside. Whoever was as slow as we and took a good one instead puts it back.
+    /// Sets a useless record aside, and puts it back if somebody replaced it by a good one after we had looked.
+    ///
+    /// Two that heal the same damaged record in the same instant may both be told that they created it; what is there
+    /// afterwards is the record of one of them.
     fn replace_useless(&self, key: &ActionKey, path: &Path, what: &str) -> Result<(), CacheError> {
-        let Some(aside) = self.files.set_aside(path, what) else {
-            if path.exists() {
-                let source = std::io::ErrorKind::PermissionDenied.into();
-                return Err(CacheError::ReadOnly {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+        let Some(aside) = self.files.set_aside(path, what)? else {
             return Ok(());
         };
         if let Loaded::Good(record) = self.load_action(key, &aside)?

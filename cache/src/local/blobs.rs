@@ -53,9 +53,12 @@ impl LocalStore {
                 mark_used(dest);
                 Ok(true)
             }
-            Ok(_) => self.make_room(dest, "its bytes do not have its digest"),
+            Ok(_) => self.make_room(&Digest::of(bytes), "its bytes do not have its digest"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => self.make_room(dest, &format!("it cannot be read: {error}")),
+            Err(error) => {
+                let what = format!("it cannot be read: {error}");
+                self.make_room(&Digest::of(bytes), &what)
+            }
         }
     }
 
@@ -66,33 +69,44 @@ impl LocalStore {
                 mark_used(dest);
                 Ok(true)
             }
-            Ok(_) => self.make_room(dest, "its bytes do not have its digest"),
+            Ok(_) => self.make_room(digest, "its bytes do not have its digest"),
             Err(CacheError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(false)
             }
-            Err(error) => self.make_room(dest, &error.to_string()),
+            Err(error) => self.make_room(digest, &error.to_string()),
         }
     }
 
-    fn make_room(&self, dest: &Path, what: &str) -> Result<bool, CacheError> {
-        if self.files.set_aside(dest, what).is_none() && dest.exists() {
-            return Err(writing("replace damaged", dest)(
-                io::ErrorKind::PermissionDenied.into(),
-            ));
-        }
+    fn make_room(&self, digest: &Digest, what: &str) -> Result<bool, CacheError> {
+        self.set_blob_aside(digest, what)?;
         Ok(false)
+    }
+
+    /// Sets a damaged blob aside, and puts it back if somebody healed it after we had looked.
+    pub(crate) fn set_blob_aside(&self, digest: &Digest, what: &str) -> Result<(), CacheError> {
+        let path = self.blob(digest);
+        let Some(aside) = self.files.set_aside(&path, what)? else {
+            return Ok(());
+        };
+        if Digest::of_file(&aside).is_ok_and(|(found, _)| found == *digest) {
+            // Either the healed blob gets its name back, or another good one has it already.
+            drop(fs::hard_link(&aside, &path));
+            drop(fs::remove_file(&aside));
+        }
+        Ok(())
     }
 
     /// Stores a file and says its size.
     pub(super) fn store_file(&self, file: &Path) -> Result<(Digest, u64), CacheError> {
-        let source = File::open(file).map_err(reading("read", file))?;
-        let meta = source.metadata().map_err(reading("read", file))?;
+        // Asked before opening, because opening a pipe waits for its other end.
+        let meta = fs::metadata(file).map_err(reading("read", file))?;
         if !meta.is_file() {
             return Err(CacheError::Unsupported {
                 path: file.to_owned(),
-                why: "it is not a regular file",
+                why: "it is neither a file nor a folder",
             });
         }
+        let source = File::open(file).map_err(reading("read", file))?;
         if meta.len() <= CHUNK as u64 {
             let mut bytes = Vec::with_capacity(CHUNK.min(meta.len() as usize + 1));
             (&source)
@@ -219,7 +233,8 @@ impl LocalStore {
     /// Sets a damaged blob aside and makes the error.
     pub(super) fn damaged(&self, digest: &Digest, what: impl Into<String>) -> CacheError {
         let (path, what) = (self.blob(digest), what.into());
-        self.files.set_aside(&path, &what);
+        // That it could not be moved is told as a warning; the damage is the error.
+        drop(self.set_blob_aside(digest, &what));
         CacheError::BlobDamaged {
             digest: *digest,
             path,

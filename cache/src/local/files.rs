@@ -244,25 +244,25 @@ impl Files {
 
     /// Moves a damaged file out of the way and says so; a store that cannot be written only says so.
     ///
-    /// Returns where the file is now, none when it was gone or could not be moved.
-    pub(crate) fn set_aside(&self, path: &Path, what: &str) -> Option<PathBuf> {
+    /// Returns where the file is now; none when somebody else had moved it.
+    pub(crate) fn set_aside(&self, path: &Path, what: &str) -> Result<Option<PathBuf>, CacheError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let tmp = self.tmp_path();
         let unique = tmp.path.file_name().unwrap_or_default().to_string_lossy();
         let aside = self.root.join("damaged").join(format!("{name}.{unique}"));
         let moved = self
             .create_folder(&self.root.join("damaged"))
-            .and_then(|()| fs::rename(path, &aside).map_err(writing("set aside", path)));
-        match moved {
-            Ok(()) => {
-                self.warn(path, format!("{what}; set aside as {}", aside.display()));
-                Some(aside)
-            }
-            Err(error) => {
-                self.warn(path, format!("{what}; {error}"));
-                None
-            }
+            .and_then(|()| match fs::rename(path, &aside) {
+                Ok(()) => Ok(Some(aside)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(writing("set aside", path)(error)),
+            });
+        match &moved {
+            Ok(Some(aside)) => self.warn(path, format!("{what}; set aside as {}", aside.display())),
+            Ok(None) => {}
+            Err(error) => self.warn(path, format!("{what}; {error}")),
         }
+        moved
     }
 
     /// Removes what dead processes of this host left under `tmp/`.

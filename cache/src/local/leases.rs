@@ -44,7 +44,14 @@ impl LocalStore {
             {
                 return Ok(LeaseOutcome::Busy(holder));
             }
-            let n = last.saturating_add(1);
+            let Some(n) = last.checked_add(1) else {
+                let source = std::io::Error::other("all numbers are taken");
+                return Err(CacheError::Io {
+                    verb: "take a lease in",
+                    path: folder,
+                    source,
+                });
+            };
             let path = folder.join(n.to_string());
             let bytes = seal(&entry).map_err(|source| CacheError::Json {
                 path: path.clone(),

@@ -289,13 +289,18 @@ impl LocalStore {
         } else if dest.symlink_metadata().is_ok() {
             return Err(writing("create", dest)(io::ErrorKind::AlreadyExists.into()));
         }
-        reflink_copy::reflink_or_copy(&blob, dest).map_err(writing("write", dest))?;
         let mode = if mode == Mode::Link {
             READ_ONLY
         } else {
             WRITABLE
         };
-        fs::set_permissions(dest, fs::Permissions::from_mode(mode)).map_err(writing("write", dest))
+        let copied = reflink_copy::reflink_or_copy(&blob, dest)
+            .and_then(|_| fs::set_permissions(dest, fs::Permissions::from_mode(mode)));
+        if copied.is_err() {
+            // Half a file must not be taken for a whole one; the first error is the one to tell.
+            drop(fs::remove_file(dest));
+        }
+        copied.map_err(writing("write", dest))
     }
 
     /// Whether an artifact's blobs are all there and of their sizes; looks at no byte of a file.
@@ -329,7 +334,8 @@ impl LocalStore {
             Ok(meta) if meta.len() == bytes => Ok(true),
             Ok(meta) => {
                 let what = format!("it has {} bytes instead of {bytes}", meta.len());
-                self.files.set_aside(&path, &what);
+                // That it could not be moved is told as a warning; a miss it is in any case.
+                drop(self.set_blob_aside(digest, &what));
                 Ok(false)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

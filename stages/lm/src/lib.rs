@@ -3,11 +3,13 @@
 pub mod config;
 pub mod decoder;
 pub mod error;
+pub mod generate;
 pub mod kernels;
 pub mod load;
 pub mod loss;
+pub mod policy;
 pub mod rng;
-pub mod rng;
+pub mod score;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

@@ -1,5 +1,7 @@
 //! Calls in text: how they are found, read and written.
 
+mod pythonic;
+
 use memchr::memmem;
 use starling_text::json::{self, Map, ParseError, Value};
 use starling_text::python;
@@ -90,6 +92,18 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// A list of calls that was read whole; an empty list says nothing.
+    fn listed(calls: Vec<Call>) -> Self {
+        if calls.is_empty() {
+            Self::Reply(String::new())
+        } else {
+            Self::Calls {
+                calls,
+                unclosed: false,
+            }
+        }
+    }
+
     /// The calls, empty for a reply.
     pub fn calls(&self) -> &[Call] {
         match self {
@@ -115,6 +129,8 @@ pub enum CallFormat {
     Hermes,
     /// One JSON list of `{"name": "f", "arguments": {…}}`; a single object is read as a list of one.
     Json,
+    /// One list of Python call expressions: `[f(a=1), g(b='x')]`.
+    Pythonic,
 }
 
 impl CallFormat {
@@ -127,6 +143,7 @@ impl CallFormat {
         match self {
             Self::Hermes => parse_hermes(text),
             Self::Json => parse_json(text),
+            Self::Pythonic => pythonic::parse(text),
         }
     }
 
@@ -141,6 +158,7 @@ impl CallFormat {
                 blocks.collect::<Vec<_>>().join("\n")
             }
             Self::Json => json::dumps(&Value::List(calls.iter().map(Call::to_value).collect())),
+            Self::Pythonic => pythonic::render(calls),
         }
     }
 }
@@ -163,7 +181,7 @@ fn parse_hermes(text: &str) -> Result<Answer, CallError> {
 }
 
 fn parse_json(text: &str) -> Result<Answer, CallError> {
-    let body = python::strip(text.strip_suffix(END_OF_TURN).unwrap_or(text));
+    let body = without_end(text);
     if !body.starts_with(['[', '{']) {
         return Ok(Answer::Reply(text.to_owned()));
     }
@@ -171,18 +189,13 @@ fn parse_json(text: &str) -> Result<Answer, CallError> {
         Value::List(items) => items,
         object => vec![object],
     };
-    let calls = items
-        .into_iter()
-        .map(Call::from_value)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(if calls.is_empty() {
-        Answer::Reply(String::new())
-    } else {
-        Answer::Calls {
-            calls,
-            unclosed: false,
-        }
-    })
+    let calls = items.into_iter().map(Call::from_value);
+    Ok(Answer::listed(calls.collect::<Result<_, _>>()?))
+}
+
+/// A text that is one list stands alone, so an end-of-turn mark behind it means nothing.
+fn without_end(text: &str) -> &str {
+    python::strip(text.strip_suffix(END_OF_TURN).unwrap_or(text))
 }
 
 /// The shortest `open…close` span at or after the start: what is between, and what follows it.
@@ -243,7 +256,7 @@ mod tests {
         );
         let text = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"é\", \"b\": [1.0]}}\n</tool_call>\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>";
         assert_eq!(CallFormat::Hermes.render(&calls), text);
-        for format in [CallFormat::Hermes, CallFormat::Json] {
+        for format in [CallFormat::Hermes, CallFormat::Json, CallFormat::Pythonic] {
             let read = format.parse(&format.render(&calls)).expect("well formed");
             assert_eq!(
                 read,
@@ -287,6 +300,7 @@ mod tests {
         fn arbitrary_text_never_panics(text in r"(<tool_call>|</tool_call>|<think>|</think>|[\[\]{}]|.|\n){0,20}") {
             drop(CallFormat::Hermes.parse(&text));
             drop(CallFormat::Json.parse(&text));
+            drop(CallFormat::Pythonic.parse(&text));
             if let Ok((thought, answer)) = split_thought(&text) {
                 prop_assert!(thought.len() + answer.len() < text.len());
             }

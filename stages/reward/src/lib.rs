@@ -5,6 +5,7 @@
 //! corpus holds, the answer is an outcome or a typed error, never a panic.
 
 mod call;
+pub mod prepare;
 pub mod rouge;
 mod score;
 mod similarity;

@@ -186,7 +186,11 @@ pub fn score(tools: &ToolSet, label: &Label, generation: &str, mode: Mode) -> Ou
         Ok(answer) => answer,
         Err((fault, answer)) => return bad_format(fault, answer),
     };
-    let words = Words::from(mode);
+    score_answer(label, answer, Words::from(mode))
+}
+
+/// Scores an answer of good format.
+fn score_answer(label: &Label, answer: Answer, words: Words) -> Outcome {
     match (&label.answer, answer) {
         (Answer::Calls { .. }, answer) if answer.calls().is_empty() => shortfall(Fault::NoCalls),
         (

@@ -108,7 +108,7 @@ impl ToolSet {
             .filter(|line| !line.is_empty());
         for (tool, line) in lines.enumerate() {
             let value = json::parse(line).map_err(|error| ToolError::Json { tool, error })?;
-            set.add(tool, &value, mode)?;
+            set.add(tool, &value, mode, !mode.is_faithful())?;
         }
         Ok(set)
     }
@@ -118,6 +118,18 @@ impl ToolSet {
     /// # Errors
     /// [`ToolError`].
     pub fn from_value(tools: &Value, mode: Mode) -> Result<Self, ToolError> {
+        Self::from_list(tools, mode, !mode.is_faithful())
+    }
+
+    /// As [`ToolSet::from_value`], and wrapped tools are understood in every mode.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub fn unwrapped(tools: &Value, mode: Mode) -> Result<Self, ToolError> {
+        Self::from_list(tools, mode, true)
+    }
+
+    fn from_list(tools: &Value, mode: Mode, unwrap: bool) -> Result<Self, ToolError> {
         let mut set = Self::default();
         let items = match tools {
             Value::Null => &[],
@@ -125,7 +137,7 @@ impl ToolSet {
             _ => return Err(ToolError::NotAList),
         };
         for (tool, value) in items.iter().enumerate() {
-            set.add(tool, value, mode)?;
+            set.add(tool, value, mode, unwrap)?;
         }
         Ok(set)
     }
@@ -161,10 +173,16 @@ impl ToolSet {
         }
     }
 
-    fn add(&mut self, tool: usize, value: &Value, mode: Mode) -> Result<(), ToolError> {
+    fn add(
+        &mut self,
+        tool: usize,
+        value: &Value,
+        mode: Mode,
+        unwrap: bool,
+    ) -> Result<(), ToolError> {
         let mut map = value.as_dict().ok_or(ToolError::NotAnObject { tool })?;
-        if let (false, None, Some(Value::Dict(inner))) =
-            (mode.is_faithful(), map.get("name"), map.get("function"))
+        if let (true, None, Some(Value::Dict(inner))) =
+            (unwrap, map.get("name"), map.get("function"))
         {
             map = inner;
         }

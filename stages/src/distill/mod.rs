@@ -167,11 +167,6 @@ impl Stage for Distill {
             optimizer: &p.optimizer,
             chunk_tokens: p.chunk_tokens,
             snapshot_seconds: p.snapshot_seconds,
-            probe: rollouts
-                .iter()
-                .take(p.batch)
-                .map(|r| training::imitate(&set.prompts[r.prompt], &r.ids))
-                .collect(),
         };
         let mut order = Epochs::new(p.seed, rollouts.len());
         let curve = context.output("curve");

@@ -10,6 +10,8 @@
 //! give pass@k (Chen et al., 2021) and the mean entropy of the next token (nats). An answer is exact
 //! when its reward is 1: the same calls with the same arguments, or the same words.
 
+use std::ops::ControlFlow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
@@ -108,23 +110,18 @@ impl Stage for Evaluate {
         let greedy = Sampling {
             temperature: 0.0,
             max_new_tokens: p.max_new_tokens,
-            stop: model.ends(),
+            stop_tokens: model.ends(),
             ..Sampling::default()
         };
         let sampled = Sampling { temperature: 1.0, seed: p.seed, ..greedy.clone() };
         let mut examined = Vec::with_capacity(items.len());
-        for (group, chunk) in items.chunks(GROUP).enumerate() {
+        for chunk in items.chunks(GROUP) {
             let ask = |samples: usize, sampling: &Sampling| {
-                let requests: Vec<Request> = chunk
-                    .iter()
-                    .enumerate()
-                    .map(|(i, item)| Request {
-                        key: (group * GROUP + i) as u64,
-                        prompt: item.ids.clone(),
-                        samples,
-                    })
-                    .collect();
-                generator.generate(&requests, sampling, context.threads(), &mut |_| {}).map_err(lm)
+                let requests: Vec<Request> =
+                    chunk.iter().map(|item| item.request(samples)).collect();
+                generator
+                    .generate(&requests, sampling, context.threads(), &|_| ControlFlow::Continue(()))
+                    .map_err(lm)
             };
             let best = ask(1, &greedy)?;
             let many = if p.samples > 0 {
@@ -156,7 +153,7 @@ impl Stage for Evaluate {
 }
 
 fn text_of(sample: &Sample, tokenizer: &Tokenizer) -> String {
-    let text = tokenizer.decode(&sample.ids, false);
+    let text = tokenizer.decode(&sample.tokens, false);
     text.strip_suffix(chat::END).unwrap_or(&text).to_owned()
 }
 

@@ -12,13 +12,14 @@
 //! sample depends on seed, prompt and sample number only. Snapshots are saved between groups of prompts.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_lm::generate::{Generator, Request, Sample, Sampling};
+use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
 
 use crate::chat::{self, lm};
 use crate::model::Model;
@@ -42,7 +43,7 @@ pub(crate) struct Params {
     prompts: Option<usize>,
     /// Sampling temperature, nats divided by it; 0 takes the likeliest token.
     #[serde(default = "defaults::temperature")]
-    temperature: f64,
+    temperature: f32,
     /// Most tokens of an answer, end token included; longer answers are invalid.
     max_new_tokens: usize,
     /// The teacher's likeliest tokens that are recorded at every position, with log-probabilities.
@@ -64,7 +65,7 @@ mod defaults {
     pub(super) fn samples() -> usize {
         8
     }
-    pub(super) fn temperature() -> f64 {
+    pub(super) fn temperature() -> f32 {
         1.0
     }
     pub(super) fn top_k() -> usize {
@@ -140,9 +141,9 @@ impl Stage for RolloutKind {
         let sampling = Sampling {
             temperature: p.temperature,
             max_new_tokens: p.max_new_tokens,
-            stop: model.ends(),
+            stop_tokens: model.ends(),
             seed: p.seed,
-            record_top_k: p.top_k.min(model.config().vocab_size),
+            top_logprobs: p.top_k.min(model.config().vocab_size),
             ..Sampling::default()
         };
         let (mut set, mut report, mut start) = (Rollouts::default(), Report::default(), 0);
@@ -151,15 +152,15 @@ impl Stage for RolloutKind {
             report = rows::read_json(&snapshot.folder.join("report.json"))?;
             start = snapshot.progress as usize;
         }
-        set.k = sampling.record_top_k;
+        set.k = sampling.top_logprobs;
         let mut clock = SnapshotClock::new(context.elapsed_seconds(), p.snapshot_seconds);
         while start < all.len() {
             let end = (start + GROUP).min(all.len());
             let requests: Vec<Request> = (start..end)
-                .map(|i| Request { key: i as u64, prompt: all[i].ids.clone(), samples: p.samples })
+                .map(|i| all[i].request(p.samples))
                 .collect();
             let answers = generator
-                .generate(&requests, &sampling, context.threads(), &mut |_| {})
+                .generate(&requests, &sampling, context.threads(), &|_| ControlFlow::Continue(()))
                 .map_err(lm)?;
             for (prompt, samples) in all[start..end].iter().zip(answers) {
                 keep(&p, prompt, samples, &tokenizer, &mut set, &mut report);
@@ -215,15 +216,16 @@ fn keep(
     let mut index = None;
     for (number, sample) in samples.into_iter().enumerate() {
         report.sampled += 1;
-        report.generated_tokens += sample.ids.len() as u64;
-        if !sample.finished() {
+        report.generated_tokens += sample.tokens.len() as u64;
+        if sample.stop != StopReason::Stop {
             report.unfinished += 1;
             continue;
         }
-        let text = tokenizer.decode(&sample.ids, false);
+        let text = tokenizer.decode(&sample.tokens, false);
         let answer = text.strip_suffix(chat::END).unwrap_or(&text);
         let outcome = prompt.score(answer);
-        let Some(identity) = outcome.identity() else {
+        let identity = prompt.identity(answer);
+        let (Some(identity), true) = (identity, outcome.format_reward > 0.0) else {
             report.invalid += 1;
             continue;
         };
@@ -247,10 +249,10 @@ fn keep(
             inputs: prompt.inputs.clone(),
             targets: text,
             prompt: index,
-            ids: sample.ids,
+            topk_ids: sample.top.iter().flatten().map(|t| t.id).collect(),
+            topk_logprobs: sample.top.iter().flatten().map(|t| t.logprob).collect(),
+            ids: sample.tokens,
             logprobs: sample.logprobs,
-            topk_ids: sample.topk_ids,
-            topk_logprobs: sample.topk_logprobs,
         });
     }
     if index.is_none() {

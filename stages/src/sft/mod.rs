@@ -107,7 +107,6 @@ impl Stage for Sft {
             optimizer: &p.optimizer,
             chunk_tokens: p.chunk_tokens,
             snapshot_seconds: p.snapshot_seconds,
-            probe: sequences.iter().take(p.batch).cloned().collect(),
         };
         let curve = context.output("curve");
         let counts = training.run(context, &mut model, &curve, |update, _| {

@@ -20,7 +20,8 @@ use crate::python;
 type Jinja = minijinja::Value;
 
 const NAME: &str = "chat";
-const QWEN3: &str = include_str!("../templates/qwen3.jinja");
+/// Its Jinja text.
+pub const QWEN3: &str = include_str!("../templates/qwen3.jinja");
 
 /// Why a template could not be read or rendered.
 #[derive(Debug, Error)]

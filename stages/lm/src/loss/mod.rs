@@ -5,6 +5,7 @@
 //! logits never exist for all positions at once. Functions here know nothing of sequences or batches.
 
 pub mod cross_entropy;
+pub mod gkd;
 pub mod head;
 pub mod logprob;
 pub mod topk;

@@ -3,11 +3,16 @@
 mod accumulate;
 mod adamw;
 mod chunk;
+pub mod gate;
+pub mod sample;
 mod schedule;
+mod state;
 mod target;
 mod trainer;
 
+pub(crate) use accumulate::cut;
 pub use adamw::{AdamW, AdamWConfig};
+pub use gate::gradient_gate;
 pub use schedule::Schedule;
-pub use target::{LossTarget, Sequence, TopKTarget};
+pub use target::{LossTarget, PolicyTarget, Sequence, TopKTarget};
 pub use trainer::{Normalisation, TrainConfig, Trainer, UpdateStats};

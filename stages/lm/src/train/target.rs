@@ -3,6 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::LmError;
 use crate::loss::TopKSettings;
+use crate::policy::PolicySettings;
 
 /// Tokens of one sequence and the loss on some of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub enum LossTarget {
     },
     /// Distillation from a teacher's likeliest tokens.
     TopK(TopKTarget),
+    /// A policy gradient.
+    Policy(PolicyTarget),
 }
 
 /// See [`crate::loss::topk`].
@@ -47,12 +50,28 @@ pub struct TopKTarget {
     pub settings: TopKSettings,
 }
 
+/// A rollout to learn from; see [`crate::policy::loss`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyTarget {
+    /// Tokens that count.
+    pub positions: Vec<u32>,
+    /// The advantage of each.
+    pub advantages: Vec<f32>,
+    /// The log-probability of each under the policy that sampled.
+    pub old_logprobs: Vec<f32>,
+    /// The log-probability of each under the reference, when there is one.
+    pub reference_logprobs: Option<Vec<f32>>,
+    /// The loss.
+    pub settings: PolicySettings,
+}
+
 impl LossTarget {
     /// Tokens that count.
     pub fn positions(&self) -> &[u32] {
         match self {
             Self::CrossEntropy { positions, .. } => positions,
             Self::TopK(target) => &target.positions,
+            Self::Policy(target) => &target.positions,
         }
     }
 
@@ -60,6 +79,7 @@ impl LossTarget {
         match self {
             Self::CrossEntropy { weights, .. } => weights,
             Self::TopK(target) => &target.weights,
+            Self::Policy(_) => &[],
         }
     }
 
@@ -112,6 +132,7 @@ impl Sequence {
         match &self.loss {
             LossTarget::CrossEntropy { .. } => Ok(()),
             LossTarget::TopK(target) => target.check(config),
+            LossTarget::Policy(target) => target.check(),
         }
     }
 }
@@ -146,6 +167,26 @@ impl TopKTarget {
                 &[expected],
                 "finite numbers",
             ));
+        }
+        Ok(())
+    }
+}
+
+impl PolicyTarget {
+    fn check(&self) -> Result<(), LmError> {
+        for (what, values) in [
+            ("advantages", Some(&self.advantages)),
+            ("old_logprobs", Some(&self.old_logprobs)),
+            ("reference_logprobs", self.reference_logprobs.as_ref()),
+        ] {
+            let Some(values) = values else { continue };
+            if values.len() != self.positions.len() {
+                let expected = format!("[{}]", self.positions.len());
+                return Err(LmError::shape(what, &[values.len()], expected));
+            }
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(LmError::shape(what, &[values.len()], "finite numbers"));
+            }
         }
         Ok(())
     }

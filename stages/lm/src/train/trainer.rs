@@ -9,6 +9,7 @@ use crate::config::ModelConfig;
 use crate::decoder::{Decoder, Gradients, Keep};
 use crate::error::LmError;
 use crate::kernels::Real;
+use crate::policy::loss::Parts;
 use crate::weights::Weights;
 
 /// What a sum over positions is divided by.
@@ -65,6 +66,8 @@ pub struct UpdateStats {
     pub tokens: usize,
     /// Positions with a loss.
     pub positions: usize,
+    /// Means of the policy loss's parts; 0 without one.
+    pub policy: Parts,
 }
 
 /// A model in training.
@@ -128,6 +131,10 @@ impl<T: Real> Trainer<T> {
     /// [`LmError::Shape`] for a sequence or target that does not fit; [`LmError::Config`] when no
     /// position has weight.
     pub fn gradients(&mut self, sequences: &[Sequence]) -> Result<f64, LmError> {
+        Ok(self.sums(sequences)?.loss)
+    }
+
+    fn sums(&mut self, sequences: &[Sequence]) -> Result<Sums, LmError> {
         for sequence in sequences {
             sequence.check(self.decoder.config())?;
         }
@@ -151,7 +158,7 @@ impl<T: Real> Trainer<T> {
         for sum in sums {
             total += sum;
         }
-        Ok(total.loss)
+        Ok(total)
     }
 
     /// One update on a batch.
@@ -159,7 +166,7 @@ impl<T: Real> Trainer<T> {
     /// # Errors
     /// As [`Self::gradients`]; [`LmError::Config`] when loss or gradient is not finite, with the weights unchanged.
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
-        let loss = self.gradients(sequences)?;
+        let Sums { loss, policy } = self.sums(sequences)?;
         let update = self.optimizer.updates();
         if !loss.is_finite() {
             return Err(LmError::Config(format!(
@@ -174,6 +181,7 @@ impl<T: Real> Trainer<T> {
             .update(params, &self.total.values, rate, threads)?;
         Ok(UpdateStats {
             loss,
+            policy,
             grad_norm,
             rate,
             tokens: sequences.iter().map(|sequence| sequence.ids.len()).sum(),
@@ -202,7 +210,12 @@ fn scale(sequences: &[Sequence], normalisation: Normalisation) -> Result<Vec<Sca
             return Err(LmError::Config("no position of a batch has weight".into()));
         }
         let scale = 1.0 / (weight * batches as f64);
-        scaled.extend(batch.iter().map(|sequence| Scaled { sequence, scale }));
+        let rollout = 1.0 / (batch.len() * batches) as f64;
+        scaled.extend(batch.iter().map(|sequence| Scaled {
+            sequence,
+            scale,
+            rollout,
+        }));
     }
     Ok(scaled)
 }
