@@ -90,6 +90,7 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
     if let Command::Completions(arguments) = &arguments.command {
         return Ok(arguments.run());
     }
+    let store = arguments.store.clone();
     let session = Session::new(arguments.store, kinds());
     match arguments.command {
         Command::Run(arguments) => arguments.run(&session),
@@ -100,7 +101,10 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Runs(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
-        Command::RunStage(arguments) => Ok(arguments.run(&session)),
+        Command::RunStage(arguments) => {
+            let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;
+            Ok(arguments.run(&store.to_string_lossy(), &session))
+        }
         Command::Completions(arguments) => Ok(arguments.run()),
     }
 }

@@ -8,9 +8,6 @@ use super::session::Session;
 #[derive(Debug, Args)]
 #[command(hide = true)]
 pub(crate) struct Arguments {
-    /// The store
-    #[arg(long, value_name = "URL")]
-    store: String,
     /// The spec, a blob of the store
     #[arg(long, value_name = "DIGEST")]
     spec: Digest,
@@ -23,9 +20,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn run(self, session: &Session) -> u8 {
+    /// `store` is the URL given as `--store`, which every command takes.
+    pub(crate) fn run(self, store: &str, session: &Session) -> u8 {
         worker::main(
-            &self.store,
+            store,
             &self.spec,
             self.attempt,
             self.tether,
