@@ -1,1 +1,20 @@
 //! Language models on candle: decoder, generation, training.
+
+pub mod config;
+pub mod decoder;
+pub mod error;
+pub mod generate;
+pub mod kernels;
+pub mod load;
+pub mod loss;
+pub mod policy;
+pub mod rng;
+pub mod score;
+pub mod tokenizer;
+pub mod train;
+pub mod weights;
+
+pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use decoder::{Decoder, Gradients, PackedBatch};
+pub use error::LmError;
+pub use weights::Weights;

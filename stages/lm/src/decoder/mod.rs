@@ -1,0 +1,217 @@
+//! The decoder for training and scoring: whole sequences, packed without padding.
+//!
+//! Forward and backward are written by hand over slices (see [`crate::kernels`]), because candle's graph keeps every
+//! intermediate and its fused operations drop gradients. The same arithmetic composed of candle tensors is in
+//! [`composed`]: slower, on any device, and what the tests compare with. Generation with a cache is
+//! elsewhere.
+
+mod backward;
+pub mod composed;
+mod forward;
+mod layout;
+mod scratch;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use crate::config::ModelConfig;
+use crate::error::LmError;
+use crate::kernels::Real;
+use crate::kernels::rope::RopeTable;
+use crate::weights::Weights;
+
+pub use forward::Keep;
+pub use layout::{Entry, Layout};
+pub use scratch::Scratch;
+
+/// A decoder's configuration and parameters, in `f32` or, for tests, `f64`.
+#[derive(Clone, Debug)]
+pub struct Decoder<T = f32> {
+    config: ModelConfig,
+    layout: Arc<Layout>,
+    rope: Arc<RopeTable<T>>,
+    params: Vec<T>,
+}
+
+impl<T: Real> Decoder<T> {
+    /// A decoder with these weights, which are copied.
+    ///
+    /// # Errors
+    /// [`LmError::Config`] for sizes that do not fit; [`LmError::Tensor`] for a tensor that is missing or of
+    /// another shape.
+    pub fn new(config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
+        let layout = Layout::new(config)?;
+        let values = layout.flatten(config, weights)?;
+        Ok(Self {
+            rope: Arc::new(RopeTable::new(config)),
+            params: values
+                .into_iter()
+                .map(|value| T::from_f64(f64::from(value)))
+                .collect(),
+            layout: Arc::new(layout),
+            config: config.clone(),
+        })
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where each tensor lies in [`Self::params`].
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// All parameters.
+    pub fn params(&self) -> &[T] {
+        &self.params
+    }
+
+    /// All parameters, for the optimizer.
+    pub fn params_mut(&mut self) -> &mut [T] {
+        &mut self.params
+    }
+
+    /// The parameters as tensors under their names.
+    ///
+    /// # Errors
+    /// [`LmError::Candle`] if a tensor cannot be made.
+    pub fn weights(&self) -> Result<Weights, LmError> {
+        tensors(&self.layout, &self.params)
+    }
+
+    fn slot(&self, range: &Range<usize>) -> &[T] {
+        &self.params[range.clone()]
+    }
+
+    /// The output head, `[v, h]`.
+    pub(crate) fn head(&self) -> &[T] {
+        self.slot(&self.layout.head)
+    }
+}
+
+/// Slices of a layout as `f32` tensors.
+fn tensors<T: Real>(layout: &Layout, values: &[T]) -> Result<Weights, LmError> {
+    let mut tensors = BTreeMap::new();
+    for entry in layout.entries() {
+        let values: Vec<f32> = values[entry.range.clone()]
+            .iter()
+            .map(|value| value.to_f64() as f32)
+            .collect();
+        let tensor = Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?;
+        tensors.insert(entry.name.clone(), tensor);
+    }
+    Ok(Weights(tensors))
+}
+
+/// A gradient for every parameter, in the decoder's layout.
+#[derive(Clone, Debug)]
+pub struct Gradients<T = f32> {
+    layout: Arc<Layout>,
+    pub(crate) values: Vec<T>,
+}
+
+impl<T: Real> Gradients<T> {
+    /// Zeros.
+    pub fn zeros(layout: &Arc<Layout>) -> Self {
+        Self {
+            values: vec![T::ZERO; layout.len()],
+            layout: Arc::clone(layout),
+        }
+    }
+
+    /// The gradient of a tensor, row-major.
+    pub fn get(&self, name: &str) -> Option<&[T]> {
+        let entry = self
+            .layout
+            .entries()
+            .iter()
+            .find(|entry| entry.name == name)?;
+        self.values.get(entry.range.clone())
+    }
+
+    /// All values, in the order of the layout.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// The gradients as tensors under their parameters' names.
+    ///
+    /// # Errors
+    /// [`LmError::Candle`] if a tensor cannot be made.
+    pub fn tensors(&self) -> Result<Weights, LmError> {
+        tensors(&self.layout, &self.values)
+    }
+}
+
+/// Sequences one after another, without padding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackedBatch {
+    /// Tokens of all sequences.
+    pub ids: Vec<u32>,
+    /// Tokens of each.
+    pub lens: Vec<usize>,
+}
+
+impl PackedBatch {
+    /// Packs sequences.
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
+        let mut batch = Self::default();
+        for ids in sequences {
+            batch.ids.extend_from_slice(ids);
+            batch.lens.push(ids.len());
+        }
+        batch
+    }
+
+    /// The position of each token within its sequence.
+    pub fn positions(&self) -> Vec<usize> {
+        self.lens.iter().flat_map(|&len| 0..len).collect()
+    }
+
+    /// Checks that a model can read it.
+    ///
+    /// # Errors
+    /// [`LmError::Shape`] for lengths that do not add up, a sequence that is too long, or an id outside the
+    /// vocabulary.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), LmError> {
+        let total = self
+            .lens
+            .iter()
+            .try_fold(0_usize, |sum, &len| sum.checked_add(len));
+        if total != Some(self.ids.len()) {
+            return Err(LmError::shape(
+                "ids",
+                &[self.ids.len()],
+                "[the sum of the lengths]",
+            ));
+        }
+        let longest = self.lens.iter().copied().max().unwrap_or(0);
+        if longest > config.max_position_embeddings {
+            let limit = config.max_position_embeddings;
+            return Err(LmError::shape(
+                "a sequence",
+                &[longest],
+                format!("at most [{limit}]"),
+            ));
+        }
+        if let Some(id) = self
+            .ids
+            .iter()
+            .find(|&&id| id as usize >= config.vocab_size)
+        {
+            let reason = format!("an id below vocab_size {}", config.vocab_size);
+            return Err(LmError::shape("token id", &[*id as usize], reason));
+        }
+        Ok(())
+    }
+}

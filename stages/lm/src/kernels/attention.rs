@@ -1,0 +1,280 @@
+//! Causal attention with grouped keys over packed sequences; never across their borders.
+//!
+//! Works in tiles of [`TILE`] queries against all keys up to the tile's end, so no score matrix is larger than
+//! `[TILE, t]`. The forward keeps one log-sum-exp a query and head; the backward recomputes the scores.
+
+use super::gemm::{Mat, MatMut, Write, matmul};
+use super::vector::{dot, exp_in_place, max};
+use super::{Real, simd_fn};
+
+/// Queries handled at once.
+pub(crate) const TILE: usize = 64;
+
+/// Sizes of an attention: heads, their width, and the lengths of the packed sequences.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape<'a> {
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub(crate) key_heads: usize,
+    /// Width of a head.
+    pub(crate) dim: usize,
+    /// Tokens of each sequence.
+    pub(crate) lens: &'a [usize],
+}
+
+impl Shape<'_> {
+    fn query_width(&self) -> usize {
+        self.heads * self.dim
+    }
+
+    fn key_width(&self) -> usize {
+        self.key_heads * self.dim
+    }
+
+    fn scale<T: Real>(&self) -> T {
+        T::from_f64(1.0 / (self.dim as f64).sqrt())
+    }
+
+    /// Values the forward and backward passes need as room for scores.
+    pub(crate) fn score_room(&self) -> usize {
+        TILE * self.lens.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Calls `f` for each sequence, head and tile of queries.
+    fn each_tile(&self, mut f: impl FnMut(Tile)) {
+        let mut start = 0;
+        for &len in self.lens {
+            for head in 0..self.heads {
+                for first in (0..len).step_by(TILE) {
+                    let rows = TILE.min(len - first);
+                    let key_head = head * self.key_heads / self.heads;
+                    f(Tile {
+                        start,
+                        first,
+                        rows,
+                        keys: first + rows,
+                        head,
+                        key_head,
+                    });
+                }
+            }
+            start += len;
+        }
+    }
+}
+
+/// Queries `first..first + rows` of one head, in the sequence that begins at token `start`.
+#[derive(Clone, Copy)]
+struct Tile {
+    start: usize,
+    first: usize,
+    rows: usize,
+    keys: usize,
+    head: usize,
+    key_head: usize,
+}
+
+/// Queries, keys and values; values may sit inside wider rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a, T> {
+    /// `[n, heads · d]`.
+    pub(crate) q: &'a [T],
+    /// `[n, key_heads · d]`.
+    pub(crate) k: &'a [T],
+    /// Rows `v_stride` apart, each beginning with `[key_heads · d]`.
+    pub(crate) v: &'a [T],
+    /// Distance of the value rows.
+    pub(crate) v_stride: usize,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    fn q_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
+        query_rows(self.q, shape, tile)
+    }
+
+    fn k_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
+        let width = shape.key_width();
+        let from = tile.start * width + tile.key_head * shape.dim;
+        Mat::strided(&self.k[from..], tile.keys, shape.dim, width)
+    }
+
+    fn v_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
+        let from = tile.start * self.v_stride + tile.key_head * shape.dim;
+        Mat::strided(&self.v[from..], tile.keys, shape.dim, self.v_stride)
+    }
+}
+
+fn query_rows<'a, T: Real>(rows: &'a [T], shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
+    let width = shape.query_width();
+    let from = (tile.start + tile.first) * width + tile.head * shape.dim;
+    Mat::strided(&rows[from..], tile.rows, shape.dim, width)
+}
+
+fn query_rows_mut<'a, T: Real>(rows: &'a mut [T], shape: &Shape<'_>, tile: Tile) -> MatMut<'a, T> {
+    let width = shape.query_width();
+    let from = (tile.start + tile.first) * width + tile.head * shape.dim;
+    MatMut::strided(&mut rows[from..], tile.rows, shape.dim, width)
+}
+
+/// Writes the attention's output and the log-sum-exp of each query's scaled scores.
+///
+/// # Shapes
+/// `out` `[n, heads · d]`, `lse` `[n, heads]`, `room` at least [`Shape::score_room`].
+pub(crate) fn attention<T: Real>(
+    shape: &Shape<'_>,
+    inputs: Inputs<'_, T>,
+    out: &mut [T],
+    lse: &mut [T],
+    room: &mut [T],
+) {
+    shape.each_tile(|tile| {
+        let scores = &mut room[..tile.rows * tile.keys];
+        let (q, k) = (inputs.q_tile(shape, tile), inputs.k_tile(shape, tile));
+        matmul(
+            MatMut::new(scores, tile.rows, tile.keys),
+            Write::Set,
+            q,
+            k.t(),
+        );
+        let lse = &mut lse[(tile.start + tile.first) * shape.heads + tile.head..];
+        softmax_rows(
+            scores,
+            tile.keys,
+            tile.first,
+            shape.scale(),
+            lse,
+            shape.heads,
+        );
+        let (p, v) = (
+            Mat::new(scores, tile.rows, tile.keys),
+            inputs.v_tile(shape, tile),
+        );
+        matmul(query_rows_mut(out, shape, tile), Write::Set, p, v);
+    });
+}
+
+simd_fn! {
+    /// Turns scores into probabilities: row r sees keys up to `first + r`, the rest become 0.
+    fn softmax_rows(
+        scores: &'a mut [T],
+        keys: usize,
+        first: usize,
+        scale: T,
+        lse: &'a mut [T],
+        lse_stride: usize,
+    ) {
+        for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+            let (seen, unseen) = scores.split_at_mut(first + row + 1);
+            unseen.fill(T::ZERO);
+            let top = max(seen) * scale;
+            let sum = exp_in_place(seen, scale, top);
+            let inverse = T::ONE / sum;
+            for p in seen {
+                *p *= inverse;
+            }
+            lse[row * lse_stride] = top + sum.ln();
+        }
+    }
+}
+
+/// Gradients on queries, keys and values; values' inside wider rows as in [`Inputs`].
+pub(crate) struct InputGradients<'a, T> {
+    /// `[n, heads · d]`, overwritten.
+    pub(crate) dq: &'a mut [T],
+    /// `[n, key_heads · d]`, overwritten.
+    pub(crate) dk: &'a mut [T],
+    /// As [`Inputs::v`], overwritten in its columns only.
+    pub(crate) dv: &'a mut [T],
+}
+
+/// Backward of [`attention`].
+///
+/// `room` is twice [`Shape::score_room`].
+pub(crate) fn attention_backward<T: Real>(
+    shape: &Shape<'_>,
+    inputs: Inputs<'_, T>,
+    out: &[T],
+    lse: &[T],
+    dout: &[T],
+    gradients: InputGradients<'_, T>,
+    room: &mut [T],
+) {
+    let InputGradients { dq, dk, dv } = gradients;
+    let (width, v_stride) = (shape.key_width(), inputs.v_stride);
+    dk.fill(T::ZERO);
+    for row in dv.chunks_mut(v_stride) {
+        row[..width].fill(T::ZERO);
+    }
+    shape.each_tile(|tile| {
+        let (rows, keys) = (tile.rows, tile.keys);
+        let (p, ds) = room.split_at_mut(rows * keys);
+        let ds = &mut ds[..rows * keys];
+        let (q, k, v) = (
+            inputs.q_tile(shape, tile),
+            inputs.k_tile(shape, tile),
+            inputs.v_tile(shape, tile),
+        );
+        let dout_tile = query_rows(dout, shape, tile);
+        matmul(MatMut::new(p, rows, keys), Write::Set, q, k.t());
+        matmul(MatMut::new(ds, rows, keys), Write::Set, dout_tile, v.t());
+        let token = tile.start + tile.first;
+        let from = token * shape.query_width() + tile.head * shape.dim;
+        let forward = Forward {
+            out: &out[from..],
+            dout: &dout[from..],
+            stride: shape.query_width(),
+            dim: shape.dim,
+            lse: &lse[token * shape.heads + tile.head..],
+            heads: shape.heads,
+        };
+        softmax_rows_backward(p, ds, keys, tile.first, shape.scale(), forward);
+        let (p, ds) = (Mat::new(p, rows, keys), Mat::new(ds, rows, keys));
+        matmul(query_rows_mut(dq, shape, tile), Write::Set, ds, k);
+        let from = tile.start * width + tile.key_head * shape.dim;
+        let dk = MatMut::strided(&mut dk[from..], keys, shape.dim, width);
+        matmul(dk, Write::Add, ds.t(), q);
+        let from = tile.start * v_stride + tile.key_head * shape.dim;
+        let dv = MatMut::strided(&mut dv[from..], keys, shape.dim, v_stride);
+        matmul(dv, Write::Add, p.t(), dout_tile);
+    });
+}
+
+/// What the forward pass left for the rows of a tile, beginning at its first.
+#[derive(Clone, Copy)]
+struct Forward<'a, T> {
+    out: &'a [T],
+    dout: &'a [T],
+    stride: usize,
+    dim: usize,
+    lse: &'a [T],
+    heads: usize,
+}
+
+simd_fn! {
+    /// Turns scores into probabilities and gradients on probabilities into gradients on scores.
+    ///
+    /// With D = Σ dout·out of a row: ds = p·(dp - D)·scale; both are 0 where the row does not see.
+    fn softmax_rows_backward(
+        p: &'a mut [T],
+        ds: &'a mut [T],
+        keys: usize,
+        first: usize,
+        scale: T,
+        forward: Forward<'a, T>,
+    ) {
+        let pairs = p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys));
+        for (row, (p, ds)) in pairs.enumerate() {
+            let at = row * forward.stride..row * forward.stride + forward.dim;
+            let d = dot(&forward.out[at.clone()], &forward.dout[at]);
+            let (p, unseen_p) = p.split_at_mut(first + row + 1);
+            let (ds, unseen_ds) = ds.split_at_mut(first + row + 1);
+            unseen_p.fill(T::ZERO);
+            unseen_ds.fill(T::ZERO);
+            exp_in_place(p, scale, forward.lse[row * forward.heads]);
+            for (ds, &p) in ds.iter_mut().zip(p.iter()) {
+                *ds = p * (*ds - d) * scale;
+            }
+        }
+    }
+}

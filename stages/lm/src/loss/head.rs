@@ -1,0 +1,101 @@
+//! The output head, in chunks of rows: logits, a loss on each row, and the gradients.
+
+use crate::decoder::Scratch;
+use crate::kernels::Real;
+use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
+
+/// Logits that a chunk holds at least, when there are that many.
+const CHUNK_VALUES: usize = 1 << 18;
+/// Rows that a chunk holds at least, so that products stay efficient for large vocabularies.
+const CHUNK_ROWS: usize = 192;
+
+/// Hidden states of the positions of interest and the head that reads them.
+///
+/// # Shapes
+/// `hidden` `[n, h]`, `head` `[v, h]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a, T> {
+    /// Normalised final hidden states.
+    pub hidden: &'a [T],
+    /// The output matrix.
+    pub head: &'a [T],
+    /// h.
+    pub width: usize,
+    /// v.
+    pub vocabulary: usize,
+}
+
+impl<T: Real> Head<'_, T> {
+    fn rows(&self) -> usize {
+        self.hidden.len() / self.width
+    }
+
+    /// Rows `first..first + count`, chunk after chunk, all of about one size.
+    fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
+        let rows = self.rows();
+        let most = (CHUNK_VALUES / self.vocabulary).max(CHUNK_ROWS);
+        let count = rows.div_ceil(most);
+        (0..count).map(move |chunk| {
+            let first = chunk * rows / count;
+            (first, (chunk + 1) * rows / count - first)
+        })
+    }
+
+    fn logits(&self, first: usize, count: usize, logits: &mut [T]) {
+        let hidden = &self.hidden[first * self.width..];
+        let head = Mat::new(self.head, self.vocabulary, self.width).t();
+        let logits = MatMut::new(logits, count, self.vocabulary);
+        matmul(
+            logits,
+            Write::Set,
+            Mat::new(hidden, count, self.width),
+            head,
+        );
+    }
+
+    /// Calls `read` with each row's index and logits.
+    pub fn read(&self, scratch: &mut Scratch<T>, mut read: impl FnMut(usize, &mut [T])) {
+        for (first, count) in self.chunks() {
+            let mut logits = scratch.take(count * self.vocabulary);
+            self.logits(first, count, &mut logits);
+            for (row, logits) in logits.chunks_exact_mut(self.vocabulary).enumerate() {
+                read(first + row, logits);
+            }
+            scratch.give(logits);
+        }
+    }
+
+    /// Calls `replace` with each row's index and logits, which it replaces by their gradient; writes the
+    /// gradients on the hidden states and on the head.
+    ///
+    /// # Shapes
+    /// `dhidden` `[n, h]`, `dhead` `[v, h]`; both are overwritten.
+    pub fn differentiate(
+        &self,
+        dhidden: &mut [T],
+        dhead: &mut [T],
+        scratch: &mut Scratch<T>,
+        mut replace: impl FnMut(usize, &mut [T]),
+    ) {
+        let (v, h) = (self.vocabulary, self.width);
+        let mut write = Write::Set;
+        for (first, count) in self.chunks() {
+            let mut logits = scratch.take(count * v);
+            self.logits(first, count, &mut logits);
+            for (row, logits) in logits.chunks_exact_mut(v).enumerate() {
+                replace(first + row, logits);
+            }
+            let dlogits = Mat::new(&logits, count, v);
+            let part = first * h..(first + count) * h;
+            let out = MatMut::new(&mut dhidden[part.clone()], count, h);
+            matmul(out, Write::Set, dlogits, Mat::new(self.head, v, h));
+            let hidden = Mat::new(&self.hidden[part], count, h);
+            matmul(MatMut::new(dhead, v, h), write, dlogits.t(), hidden);
+            write = Write::Add;
+            scratch.give(logits);
+        }
+        if write == Write::Set {
+            dhead.fill(T::ZERO);
+        }
+    }
+}

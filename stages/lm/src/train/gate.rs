@@ -1,0 +1,142 @@
+//! Proof that every trainable tensor learns: no gradient is missing, infinite or cut off.
+
+use crate::config::ModelConfig;
+use crate::decoder::Gradients;
+use crate::error::LmError;
+use crate::kernels::Real;
+use crate::rng::SplitMix64;
+use crate::weights::{Weights, expected_shapes};
+
+use super::schedule::Schedule;
+use super::target::{LossTarget, Sequence};
+use super::trainer::{TrainConfig, Trainer};
+
+/// Checks that every tensor of a configuration has a gradient of its size with finite numbers only.
+///
+/// # Errors
+/// [`LmError::Tensor`] naming the first that has not.
+pub fn gradient_gate<T: Real>(
+    gradients: &Gradients<T>,
+    config: &ModelConfig,
+) -> Result<(), LmError> {
+    for (name, shape) in expected_shapes(config) {
+        let count: usize = shape.iter().product();
+        let Some(values) = gradients.get(&name).filter(|values| values.len() == count) else {
+            return Err(LmError::tensor(name, "has no gradient"));
+        };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let reason = format!("has a gradient of {} at {at}", values[at]);
+            return Err(LmError::tensor(name, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Checks in addition that no tensor's gradient is 0 throughout.
+///
+/// # Errors
+/// [`LmError::Tensor`] naming the first that fails.
+pub fn nonzero_gate<T: Real>(
+    gradients: &Gradients<T>,
+    config: &ModelConfig,
+) -> Result<(), LmError> {
+    gradient_gate(gradients, config)?;
+    for name in expected_shapes(config).into_keys() {
+        let values = gradients.get(&name).unwrap_or_default();
+        if values.iter().all(|&value| value == T::ZERO) {
+            return Err(LmError::tensor(
+                name,
+                "has a gradient of 0 throughout: it cannot learn",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Runs one cross-entropy gradient over random tokens and demands that it reaches every tensor.
+///
+/// # Errors
+/// [`LmError::Tensor`] naming the first tensor that it does not reach.
+pub fn probe(config: &ModelConfig, weights: &Weights) -> Result<(), LmError> {
+    let mut rng = SplitMix64::new(0);
+    let len = config.max_position_embeddings.min(16);
+    let ids = (0..len)
+        .map(|_| rng.below(config.vocab_size as u64) as u32)
+        .collect();
+    let positions = (1..len as u32).collect();
+    let loss = LossTarget::CrossEntropy {
+        positions,
+        weights: Vec::new(),
+    };
+    let settings = TrainConfig::new(Schedule::constant(0.0));
+    let mut trainer = Trainer::<f32>::new(config, weights, settings)?;
+    trainer.gradients(&[Sequence { ids, loss }])?;
+    nonzero_gate(trainer.last_gradients(), config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Architecture;
+    use crate::decoder::Layout;
+    use crate::weights::tests::tiny;
+
+    #[test]
+    fn fresh_models_pass() {
+        for architecture in [
+            Architecture::Qwen3,
+            Architecture::Qwen2,
+            Architecture::Llama,
+        ] {
+            let config = tiny(architecture);
+            probe(&config, &Weights::init(&config, 1).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn infinite_zero_and_absent_gradients_are_named() {
+        let config = tiny(Architecture::Qwen3);
+        let layout = Arc::new(Layout::new(&config).unwrap());
+        let mut gradients = Gradients::<f32>::zeros(&layout);
+        gradients.values.fill(1.0);
+        nonzero_gate(&gradients, &config).unwrap();
+        let name = "model.layers.1.self_attn.k_norm.weight";
+        let entry = layout
+            .entries()
+            .iter()
+            .find(|entry| entry.name == name)
+            .unwrap();
+
+        gradients.values[entry.range.clone()].fill(0.0);
+        gradient_gate(&gradients, &config).unwrap();
+        let error = nonzero_gate(&gradients, &config).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+
+        gradients.values[entry.range.start] = f32::NAN;
+        let error = gradient_gate(&gradients, &config).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+
+        let deeper = ModelConfig {
+            num_hidden_layers: 3,
+            ..config
+        };
+        let error = gradient_gate(&Gradients::<f32>::zeros(&layout), &deeper).unwrap_err();
+        assert!(error.to_string().contains("model.layers.2"), "{error}");
+    }
+
+    #[test]
+    fn a_tensor_behind_a_zero_matrix_is_found() {
+        let config = tiny(Architecture::Llama);
+        let mut weights = Weights::init(&config, 1).unwrap();
+        let name = "model.layers.0.mlp.down_proj.weight";
+        let zeros = weights.get(name).unwrap().zeros_like().unwrap();
+        weights.0.insert(name.to_owned(), zeros);
+        let error = probe(&config, &weights).unwrap_err().to_string();
+        assert!(
+            error.contains("model.layers.0.mlp.") && error.contains("learn"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! Training: losses over sequences, data-parallel gradients, the optimizer.
+
+mod accumulate;
+mod adamw;
+mod chunk;
+pub mod gate;
+pub mod sample;
+mod schedule;
+mod state;
+mod target;
+mod trainer;
+
+pub(crate) use accumulate::cut;
+pub use adamw::{AdamW, AdamWConfig};
+pub use gate::gradient_gate;
+pub use schedule::{PastEnd, Schedule};
+pub use target::{LossTarget, PolicyTarget, Sequence, TopKTarget};
+pub use trainer::{Normalisation, TrainConfig, Trainer, UpdateStats};
