@@ -1,1 +1,26 @@
 //! The engine of starling: pipelines, plans, runs, reports.
+//!
+//! | module     | from → to                                                              |
+//! |------------|------------------------------------------------------------------------|
+//! | `pipeline` | TOML text → checked [`pipeline::Pipeline`], or every mistake with its place |
+//! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
+//! | `run`      | checked pipeline + store → every stage's outputs in the store            |
+//! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
+//! | `describe` | kinds → what people read about them                                      |
+//! | `exit`     | the exit codes of the command                                            |
+//!
+//! The library knows no kind by name (they come in a [`Registry`]), prints nothing and reads neither
+//! the environment nor the home folder; the command does.
+
+pub mod describe;
+pub mod exit;
+pub mod pipeline;
+pub mod plan;
+mod registry;
+pub mod report;
+pub mod run;
+pub mod suggest;
+#[cfg(test)]
+mod testing;
+
+pub use registry::Registry;

@@ -1,2 +1,11 @@
-//! The command `starling`.
-fn main() {}
+//! The command `starling`: the kinds and the arguments go to the engine, an exit code comes back.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use starling::Registry;
+
+fn main() -> ExitCode {
+    cli::main(|| Registry::new(starling_stages::kinds())).into()
+}

@@ -1,1 +1,59 @@
-//! The stage kinds of starling.
+//! The stage kinds of starling: one folder a kind, one line a kind in [`kinds`].
+//!
+//! A kind never imports another kind; what two of them share is a module of this crate (row files,
+//! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
+//! `starling-reward` or `starling-bench`.
+
+mod chat;
+mod cost;
+mod dropped;
+mod evaluation;
+mod model;
+mod prompts;
+mod random;
+mod rollouts;
+mod rows;
+mod statistics;
+#[cfg(test)]
+mod testing;
+mod training;
+
+mod distill;
+mod evaluate;
+mod filter;
+mod format;
+mod model_init;
+mod model_prune;
+mod rl;
+mod rollout;
+mod sft;
+mod source;
+mod split;
+mod table;
+mod tokenizer_train;
+mod trainset;
+mod world;
+
+use starling_contract::{Kind, erase};
+
+/// Every kind, in the order in which `starling stages` lists them.
+#[must_use]
+pub fn kinds() -> Vec<Box<dyn Kind>> {
+    vec![
+        erase::<source::Source>(),
+        erase::<world::World>(),
+        erase::<tokenizer_train::TokenizerTrain>(),
+        erase::<model_init::ModelInit>(),
+        erase::<model_prune::ModelPrune>(),
+        erase::<format::Format>(),
+        erase::<filter::Filter>(),
+        erase::<split::Split>(),
+        erase::<trainset::Trainset>(),
+        erase::<rollout::RolloutKind>(),
+        erase::<sft::Sft>(),
+        erase::<distill::Distill>(),
+        erase::<rl::Rl>(),
+        erase::<evaluate::Evaluate>(),
+        erase::<table::Table>(),
+    ]
+}

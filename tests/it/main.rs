@@ -1,1 +1,7 @@
-//! Black-box tests of the built command.
+//! Black-box tests of the built command: files go in, stdout, stderr and an exit code come out.
+
+mod house;
+mod kinds;
+mod plans;
+mod space;
+mod usage;

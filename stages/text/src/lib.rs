@@ -5,3 +5,6 @@
 //! anything about rewards, benchmarks or models.
 
 pub mod json;
+pub mod pycall;
+pub mod python;
+pub mod template;

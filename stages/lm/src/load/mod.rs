@@ -4,6 +4,7 @@
 //! depends on what is written alone: equal checkpoints give equal bytes.
 
 mod files;
+mod gguf;
 mod safetensors;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::weights::Weights;
 
 pub use self::files::COMPANIONS;
+pub use self::gguf::load_gguf;
 pub use self::safetensors::{Precision, SaveOptions};
 
 const CONFIG_FILE: &str = "config.json";

@@ -18,7 +18,7 @@ pub use self::error::TokenizerError;
 pub use self::save::TokenizerConfig;
 pub use self::stream::StreamDecoder;
 pub use self::train::{CHAT_TOKENS, SpecialToken, TrainOptions, train};
-pub(crate) use self::train::{Vocabulary, assemble};
+pub(crate) use self::train::{QWEN2_WORDS, Vocabulary, assemble};
 
 /// File name of a tokenizer inside a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";

@@ -1,0 +1,346 @@
+//! The store in a folder.
+//!
+//! ```text
+//! .starling/
+//!   format                          version of this layout; a store of another version is refused
+//!   blobs/sha256/ab/<digest>        files and tree manifests, read-only
+//!   actions/<key>.json              records, read-only, created once
+//!   attempts/<key>/<n>/             started.json, beat.json, exit.json, log
+//!   leases/<key>/<n>                who runs an action now
+//!   snapshots/<key>/                saves of unfinished actions
+//!   runs/<id>/                      manifest of each run
+//!   pins/<name>                     what must not be collected
+//!   memo                            digests of files outside, a hint
+//!   damaged/                        what was found broken, for a look
+//!   tmp/                            files being written
+//! ```
+//!
+//! Several processes may use one store at the same time, on one host or through a shared folder. There is no lock:
+//! what is visible is whole, and what must happen once is created once.
+
+mod actions;
+mod attempts;
+mod blobs;
+mod files;
+mod leases;
+mod snapshots;
+pub(crate) mod trees;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use self::files::Files;
+pub(crate) use self::{
+    actions::Loaded,
+    files::{list, read_if_there, remove},
+};
+pub use self::{attempts::Pin, files::Fault};
+use crate::{
+    ActionKey, ActionRecord, CacheError, Creation, Digest, Lease, LeaseHolder, LeaseOutcome,
+    Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning, error::reading,
+};
+
+/// The name of a store's folder beside or above a pipeline.
+pub const STORE_FOLDER: &str = ".starling";
+
+/// What the `format` file says.
+const FORMAT: &str = "starling store 1";
+
+/// A store in a folder; see the module for its layout.
+#[derive(Debug)]
+pub struct LocalStore {
+    pub(crate) files: Files,
+    url: String,
+}
+
+/// The nearest store at or above a folder.
+#[must_use]
+pub fn find_store(start: &Path) -> Option<PathBuf> {
+    let stores = start.ancestors().map(|folder| folder.join(STORE_FOLDER));
+    stores
+        .into_iter()
+        .find(|store| store.join("format").is_file())
+}
+
+impl LocalStore {
+    /// Opens a store that exists. A store that cannot be written can still be read.
+    ///
+    /// # Errors
+    /// [`CacheError::NoStore`] when there is none, [`CacheError::Format`] when it is of another version.
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        // Absolute, so that a changed working folder does not lead elsewhere.
+        let root = match root.canonicalize() {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CacheError::NoStore {
+                    path: root.to_owned(),
+                });
+            }
+            Err(error) => return Err(reading("open", root)(error)),
+        };
+        let format = root.join("format");
+        let Some(found) = read_if_there(&format)? else {
+            return Err(CacheError::NoStore { path: root });
+        };
+        let found = String::from_utf8_lossy(&found).trim_end().to_owned();
+        if found != FORMAT {
+            let found = found.chars().take(80).collect();
+            return Err(CacheError::Format {
+                path: format,
+                found,
+                expected: FORMAT,
+            });
+        }
+        let Some(url) = root.to_str().map(str::to_owned) else {
+            return Err(CacheError::Unsupported {
+                path: root,
+                why: "its name is not UTF-8",
+            });
+        };
+        Ok(Self {
+            files: Files::new(root),
+            url,
+        })
+    }
+
+    /// Opens a store, making it where there is none, and removes what dead processes left half-written.
+    ///
+    /// # Errors
+    /// As [`LocalStore::open`], and [`CacheError::ReadOnly`] or [`CacheError::Full`] when it cannot be made.
+    pub fn open_or_create(root: &Path) -> Result<Self, CacheError> {
+        match Self::open(root) {
+            Ok(store) => {
+                store.files.clean_tmp()?;
+                return Ok(store);
+            }
+            Err(CacheError::NoStore { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let root = &std::path::absolute(root).map_err(reading("open", root))?;
+        let files = Files::new(root.clone());
+        for folder in ["tmp", "blobs/sha256", "actions"] {
+            files.create_folder(&root.join(folder))?;
+        }
+        files.create(&root.join("format"), format!("{FORMAT}\n").as_bytes(), true)?;
+        Self::open(root)
+    }
+
+    /// Opens a store by what [`Store::url`] said: a path, or a path after `file://`.
+    ///
+    /// # Errors
+    /// As [`LocalStore::open`].
+    pub fn open_url(url: &str) -> Result<Self, CacheError> {
+        Self::open(Path::new(url.strip_prefix("file://").unwrap_or(url)))
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.files.root
+    }
+
+    /// Lets a test interfere with every step of writing.
+    #[must_use]
+    pub fn with_fault(mut self, fault: Fault) -> Self {
+        self.files.set_fault(fault);
+        self
+    }
+
+    /// The remembered digests of files outside the store.
+    #[must_use]
+    pub fn memo(&self) -> Memo {
+        Memo::load(&self.files.root.join("memo"))
+    }
+
+    /// Keeps the remembered digests; does nothing when none is new.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be written.
+    pub fn save_memo(&self, memo: &mut Memo) -> Result<(), CacheError> {
+        let Some(bytes) = memo.take_changes() else {
+            return Ok(());
+        };
+        self.files
+            .replace(&self.files.root.join("memo"), &bytes, false)
+    }
+
+    /// How much space the store's files take on disk, in bytes, damaged and temporary ones included.
+    ///
+    /// # Errors
+    /// [`CacheError`] when a folder cannot be listed.
+    pub fn size_on_disk(&self) -> Result<u64, CacheError> {
+        fn sum(folder: &Path) -> io::Result<u64> {
+            let mut total = 0;
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                total += if entry.file_type()?.is_dir() {
+                    sum(&entry.path())?
+                } else {
+                    // Gone since it was listed: nothing to count.
+                    entry.metadata().map_or(0, |meta| meta.len())
+                };
+            }
+            Ok(total)
+        }
+        sum(&self.files.root).map_err(reading("list", &self.files.root))
+    }
+}
+
+impl Store for LocalStore {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    fn take_warnings(&self) -> Vec<Warning> {
+        self.files.take_warnings()
+    }
+
+    fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        self.store_bytes(bytes)
+    }
+
+    fn put_file(&self, file: &Path) -> Result<Digest, CacheError> {
+        self.store_file(file).map(|(digest, _)| digest)
+    }
+
+    fn has(&self, digest: &Digest) -> Result<bool, CacheError> {
+        self.find_blob(digest)
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Vec<u8>, CacheError> {
+        self.read_blob(digest)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blob(digest))
+    }
+
+    fn put_tree(&self, path: &Path) -> Result<OutputRef, CacheError> {
+        self.store_tree(path)
+    }
+
+    fn manifest(&self, tree: &Digest) -> Result<Manifest, CacheError> {
+        self.read_manifest(tree)
+    }
+
+    fn materialize(&self, output: &OutputRef, dest: &Path, mode: Mode) -> Result<(), CacheError> {
+        self.place_output(output, dest, mode)
+    }
+
+    fn create_action(
+        &self,
+        key: &ActionKey,
+        record: &ActionRecord,
+    ) -> Result<Creation, CacheError> {
+        self.create_record(key, record)
+    }
+
+    fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        self.read_record(key)
+    }
+
+    fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError> {
+        self.holds_all(record)
+    }
+
+    fn actions(&self) -> Result<Vec<ActionKey>, CacheError> {
+        self.record_keys()
+    }
+
+    fn remove_action(&self, key: &ActionKey) -> Result<bool, CacheError> {
+        self.remove_record(key)
+    }
+
+    fn next_attempt(&self, key: &ActionKey) -> Result<u32, CacheError> {
+        self.reserve_attempt(key)
+    }
+
+    fn attempts(&self, key: &ActionKey) -> Result<Vec<u32>, CacheError> {
+        self.attempt_numbers(key)
+    }
+
+    fn put_attempt(
+        &self,
+        key: &ActionKey,
+        attempt: u32,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), CacheError> {
+        self.write_attempt(key, attempt, name, bytes)
+    }
+
+    fn attempt(
+        &self,
+        key: &ActionKey,
+        attempt: u32,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, CacheError> {
+        read_if_there(&self.attempt_file(key, attempt, name)?)
+    }
+
+    fn attempt_log(&self, key: &ActionKey, attempt: u32) -> Option<PathBuf> {
+        self.attempt_file(key, attempt, "log").ok()
+    }
+
+    fn put_snapshot(
+        &self,
+        key: &ActionKey,
+        progress: u64,
+        folder: &Path,
+        numerics: &str,
+    ) -> Result<OutputRef, CacheError> {
+        self.save_snapshot(key, progress, folder, numerics)
+    }
+
+    fn snapshots(&self, key: &ActionKey) -> Result<Vec<SnapshotRecord>, CacheError> {
+        self.list_snapshots(key)
+    }
+
+    fn newest_snapshot(
+        &self,
+        key: &ActionKey,
+        numerics: &str,
+    ) -> Result<Option<(u64, OutputRef)>, CacheError> {
+        self.newest_good_snapshot(key, numerics)
+    }
+
+    fn drop_snapshots(&self, key: &ActionKey, keep: usize) -> Result<(), CacheError> {
+        self.prune_snapshots(key, keep)
+    }
+
+    fn try_lease(
+        &self,
+        key: &ActionKey,
+        owner: &Owner,
+        now_unix: f64,
+        stale_seconds: f64,
+    ) -> Result<LeaseOutcome, CacheError> {
+        self.take_lease(key, owner, now_unix, stale_seconds)
+    }
+
+    fn beat_lease(&self, lease: &Lease, now_unix: f64) -> Result<(), CacheError> {
+        self.write_beat(lease, now_unix)
+    }
+
+    fn release_lease(&self, lease: &Lease) -> Result<(), CacheError> {
+        self.give_back_lease(lease)
+    }
+
+    fn lease_holder(&self, key: &ActionKey) -> Result<Option<LeaseHolder>, CacheError> {
+        self.current_holder(key)
+    }
+
+    fn put_run(&self, run: &str, name: &str, bytes: &[u8]) -> Result<(), CacheError> {
+        self.write_run(run, name, bytes)
+    }
+
+    fn run_file(&self, run: &str, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
+        read_if_there(&self.run_path(run, name)?)
+    }
+
+    fn runs(&self) -> Result<Vec<String>, CacheError> {
+        self.run_names()
+    }
+}

@@ -1,0 +1,368 @@
+//! Toy kinds: small enough to read at a glance, and each shows one thing that a stage can do or suffer.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use starling_cache::Digest;
+use starling_contract::{
+    ArtifactType, Complaint, Input, Kind, Need, Output, Ports, Stage, StageContext, StageError,
+    erase,
+};
+
+/// The list of kinds: the one place that names them all.
+pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
+    vec![
+        erase::<Write>(),
+        erase::<Concat>(),
+        erase::<Slow>(),
+        erase::<Fail>(),
+        erase::<Panic>(),
+        erase::<Abort>(),
+        erase::<Forget>(),
+        erase::<EatTime>(),
+    ]
+}
+
+const ROWS: Output = Output {
+    name: "rows",
+    artifact: ArtifactType::Raw,
+    about: "Some text.",
+    display: None,
+};
+
+const OPTIONAL_ROWS: Input = Input {
+    name: "rows",
+    artifact: ArtifactType::Raw,
+    need: Need::Optional,
+    about: "Some text.",
+};
+
+/// The ports of kinds that may follow another stage and write text.
+const fn ports() -> Ports {
+    Ports {
+        inputs: &[OPTIONAL_ROWS],
+        outputs: &[ROWS],
+    }
+}
+
+fn read(path: &Path) -> Result<String, StageError> {
+    fs::read_to_string(path).map_err(StageError::io("read", path))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), StageError> {
+    fs::write(path, text).map_err(StageError::io("write", path))
+}
+
+/// No parameters.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Writes a text.
+struct Write;
+
+/// Parameters of `toy-write`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct WriteParams {
+    /// The text.
+    text: String,
+}
+
+impl Stage for Write {
+    const KIND: &'static str = "toy-write";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Writes a text.";
+    type Params = WriteParams;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(params: WriteParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        write(&context.output("rows"), &params.text)
+    }
+}
+
+/// Joins texts, each after its name.
+struct Concat;
+
+impl Stage for Concat {
+    const KIND: &'static str = "toy-concat";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Joins texts, each after its name.";
+    type Params = Nothing;
+
+    fn ports() -> Ports {
+        const {
+            Ports {
+                inputs: &[Input {
+                    name: "parts",
+                    artifact: ArtifactType::Raw,
+                    need: Need::Many,
+                    about: "The texts.",
+                }],
+                outputs: &[Output {
+                    name: "joined",
+                    artifact: ArtifactType::Table,
+                    about: "All of them.",
+                    display: Some("joined.md"),
+                }],
+            }
+        }
+    }
+
+    fn run(_: Nothing, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let mut text = String::new();
+        for (name, path) in context.many("parts") {
+            text.push_str(&format!("{name}: {}\n", read(path)?.trim_end()));
+        }
+        let folder = context.output("joined");
+        fs::create_dir(&folder).map_err(StageError::io("create", &folder))?;
+        write(&folder.join("joined.md"), &text)
+    }
+}
+
+/// Counts, and folds every number into a state: a stand-in for training.
+///
+/// The state after `count` is the same however often the stage was interrupted, or a resumed run
+/// would show in its output's digest.
+struct Slow;
+
+/// Parameters of `toy-slow`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SlowParams {
+    /// How far to count.
+    count: u64,
+    /// Where the state begins.
+    #[serde(default)]
+    seed: u64,
+    /// Steps between two snapshots; changes no byte.
+    #[serde(default = "ten")]
+    snapshot_every: u64,
+    /// Milliseconds for a step; changes no byte.
+    #[serde(default)]
+    pause: u64,
+}
+
+fn ten() -> u64 {
+    10
+}
+
+/// What a snapshot of `toy-slow` holds: the state and a line a step.
+struct Count {
+    done: u64,
+    state: Digest,
+    curve: String,
+}
+
+impl Count {
+    fn begin(params: &SlowParams, context: &StageContext<'_>) -> Result<Self, StageError> {
+        if let Some(snapshot) = context.resume()? {
+            let curve = read(&snapshot.folder.join("curve"))?;
+            let state = read(&snapshot.folder.join("state"))?;
+            return Ok(Self {
+                done: snapshot.progress,
+                state: state
+                    .parse()
+                    .map_err(|e| StageError::failed(format!("the snapshot's state: {e}")))?,
+                curve,
+            });
+        }
+        let before = context.optional("rows").map_or(Ok(String::new()), read)?;
+        Ok(Self {
+            done: 0,
+            state: Digest::of(format!("{} {before}", params.seed).as_bytes()),
+            curve: String::new(),
+        })
+    }
+
+    fn step(&mut self) {
+        self.done += 1;
+        self.state = Digest::of(format!("{} {}", self.state, self.done).as_bytes());
+        self.curve
+            .push_str(&format!("{} {}\n", self.done, self.state));
+    }
+
+    fn save(&self, context: &StageContext<'_>) -> Result<(), StageError> {
+        context.save_snapshot(self.done, |folder| {
+            write(&folder.join("state"), &self.state.to_string())?;
+            write(&folder.join("curve"), &self.curve)
+        })
+    }
+}
+
+impl Stage for Slow {
+    const KIND: &'static str = "toy-slow";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Counts, and folds every number into a state.";
+    const NEUTRAL: &'static [&'static str] = &["pause", "snapshot-every"];
+    type Params = SlowParams;
+
+    fn ports() -> Ports {
+        const {
+            Ports {
+                inputs: &[OPTIONAL_ROWS],
+                outputs: &[
+                    ROWS,
+                    Output {
+                        name: "curve",
+                        artifact: ArtifactType::Curve,
+                        about: "A line a step.",
+                        display: None,
+                    },
+                ],
+            }
+        }
+    }
+
+    fn check(params: &SlowParams) -> Vec<Complaint> {
+        if params.snapshot_every == 0 {
+            vec![Complaint::new("snapshot-every", "must be at least 1")]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn run(params: SlowParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let mut count = Count::begin(&params, context)?;
+        while count.done < params.count {
+            if context.interrupted() {
+                count.save(context)?;
+                return Err(StageError::Interrupted);
+            }
+            count.step();
+            std::thread::sleep(Duration::from_millis(params.pause));
+            if count.done.is_multiple_of(params.snapshot_every) {
+                count.save(context)?;
+            }
+            let state = &count.state.to_string()[..6];
+            context.progress(count.done, params.count, "steps", format!("state {state}"));
+        }
+        write(&context.output("rows"), &format!("{}\n", count.state))?;
+        write(&context.output("curve"), &count.curve)
+    }
+}
+
+/// Fails after a while.
+struct Fail;
+
+/// Parameters of `toy-fail`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FailParams {
+    /// What it says.
+    message: String,
+}
+
+impl Stage for Fail {
+    const KIND: &'static str = "toy-fail";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Fails.";
+    type Params = FailParams;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(params: FailParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        context.progress(3, 7, "updates", "");
+        Err(StageError::failed_try(params.message, "lower `lr`"))
+    }
+}
+
+/// Panics.
+struct Panic;
+
+impl Stage for Panic {
+    const KIND: &'static str = "toy-panic";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Panics.";
+    type Params = Nothing;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(_: Nothing, _: &mut StageContext<'_>) -> Result<(), StageError> {
+        panic!("an invariant of the toy does not hold")
+    }
+}
+
+/// Aborts its process, as a failed kernel or an exhausted stack does.
+struct Abort;
+
+impl Stage for Abort {
+    const KIND: &'static str = "toy-abort";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Aborts its process.";
+    type Params = Nothing;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(_: Nothing, _: &mut StageContext<'_>) -> Result<(), StageError> {
+        let said = writeln!(std::io::stderr(), "the toy's kernel gives up");
+        said.map_err(StageError::io("write", Path::new("stderr")))?;
+        std::process::abort()
+    }
+}
+
+/// Ends without writing its output.
+struct Forget;
+
+impl Stage for Forget {
+    const KIND: &'static str = "toy-forget";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Ends without writing its output.";
+    type Params = Nothing;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(_: Nothing, _: &mut StageContext<'_>) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+/// Sleeps, and may be deaf to the wish that it stop.
+struct EatTime;
+
+/// Parameters of `toy-eat-time`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct EatTimeParams {
+    /// How long, in seconds.
+    seconds: f64,
+    /// Whether it goes on when it is asked to stop.
+    #[serde(default)]
+    deaf: bool,
+}
+
+impl Stage for EatTime {
+    const KIND: &'static str = "toy-eat-time";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Sleeps.";
+    type Params = EatTimeParams;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(params: EatTimeParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        while context.elapsed_seconds() < params.seconds {
+            if context.interrupted() && !params.deaf {
+                return Err(StageError::Interrupted);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        write(&context.output("rows"), "slept\n")
+    }
+}

@@ -1,0 +1,165 @@
+//! An engine with kinds of its own: all that a program needs besides the library.
+//!
+//! ```text
+//! cargo run --no-default-features --example toy -- run pipeline.toml
+//! ```
+//!
+//! The tests of running, killing and resuming use it, since it builds without the real kinds.
+
+mod kinds;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use starling::report::{JsonLines, Palette, Plain, Reporter};
+use starling::run::{PASSED_ON, RunOptions};
+use starling::{Registry, exit, pipeline, run};
+use starling_cache::{Digest, LocalStore};
+
+/// An engine with toy kinds.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a pipeline.
+    Run {
+        /// The TOML file.
+        pipeline: PathBuf,
+        /// The store's folder.
+        #[arg(long, default_value = ".starling")]
+        store: PathBuf,
+        /// Changes a parameter.
+        #[arg(long, value_name = "STAGE.PARAM=VALUE")]
+        set: Vec<String>,
+        /// Threads that all stages share.
+        #[arg(long)]
+        threads: Option<usize>,
+        /// Starts nothing after a failure.
+        #[arg(long)]
+        fail_fast: bool,
+        /// Seconds that a stage has to stop.
+        #[arg(long, default_value_t = 30.0)]
+        grace: f64,
+        /// Tells what happens as JSON lines on stderr.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs one action; the engine starts this.
+    RunStage {
+        /// The store.
+        #[arg(long)]
+        store: String,
+        /// The digest of the action's spec.
+        #[arg(long)]
+        spec: Digest,
+        /// The number of the attempt.
+        #[arg(long)]
+        attempt: u32,
+        /// Ends with whoever holds the other end of stdin.
+        #[arg(long)]
+        tether: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let registry = Registry::new(kinds::kinds());
+    let code = match Arguments::parse().command {
+        Command::RunStage {
+            store,
+            spec,
+            attempt,
+            tether,
+        } => run::worker::main(&store, &spec, attempt, tether, &registry),
+        Command::Run {
+            pipeline,
+            store,
+            set,
+            threads,
+            fail_fast,
+            grace,
+            json,
+        } => {
+            let options = options(threads, fail_fast, grace);
+            run_pipeline(&registry, &pipeline, &store, &set, options, json)
+        }
+    };
+    ExitCode::from(code)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the command, where the environment is read"
+)]
+fn options(threads: Option<usize>, fail_fast: bool, grace: f64) -> RunOptions {
+    let program = std::env::current_exe().expect("the system knows the path of this program");
+    let environment = PASSED_ON
+        .iter()
+        .filter_map(|name| Some(((*name).into(), std::env::var_os(name)?)));
+    RunOptions {
+        environment: environment.collect(),
+        threads,
+        keep_going: !fail_fast,
+        grace: Duration::from_secs_f64(grace),
+        ..RunOptions::new(program)
+    }
+}
+
+fn run_pipeline(
+    registry: &Registry,
+    file: &Path,
+    store: &Path,
+    set: &[String],
+    options: RunOptions,
+    json: bool,
+) -> u8 {
+    match try_run(registry, file, store, set, &options, json) {
+        Ok(code) => code,
+        Err((code, error)) => {
+            drop(writeln!(std::io::stderr(), "error: {error}"));
+            code
+        }
+    }
+}
+
+fn try_run(
+    registry: &Registry,
+    file: &Path,
+    store: &Path,
+    set: &[String],
+    options: &RunOptions,
+    json: bool,
+) -> Result<u8, (u8, Box<dyn Error>)> {
+    let pipeline =
+        pipeline::load(file, set, registry).map_err(|e| (exit::PIPELINE, Box::from(e)))?;
+    let store = LocalStore::open_or_create(store).map_err(|e| (exit::CACHE, Box::from(e)))?;
+    let mut reporter: Box<dyn Reporter> = if json {
+        Box::new(JsonLines::new(std::io::stderr()))
+    } else {
+        Box::new(Plain::new(std::io::stderr(), Palette::Plain, 8))
+    };
+    let mut memo = store.memo();
+    let outcome = run::run(
+        &pipeline,
+        registry,
+        &store,
+        &mut memo,
+        options,
+        reporter.as_mut(),
+    )
+    .map_err(|e| (exit::CACHE, Box::from(e)))?;
+    store
+        .save_memo(&mut memo)
+        .map_err(|e| (exit::CACHE, Box::from(e)))?;
+    for shown in &outcome.display {
+        drop(write!(std::io::stdout(), "{}", shown.text));
+    }
+    Ok(outcome.code)
+}

@@ -1,0 +1,156 @@
+//! What most commands begin with: the store, the pipeline, the plan.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use starling::pipeline::{self, Pipeline};
+use starling::plan::{self, Plan};
+use starling::run::{Manifest, clock};
+use starling::{Registry, exit, suggest};
+use starling_cache::{CacheError, LocalStore, STORE_FOLDER, Store as _, find_store};
+use tempfile::TempDir;
+
+use super::output::{Failure, story};
+
+/// The pipeline that runs when none is named.
+const BUILT_IN: &str = include_str!("../../pipelines/quickstart.toml");
+/// What messages and manifests call it.
+const BUILT_IN_NAME: &str = "quickstart.toml (built in)";
+
+/// What the arguments and the surroundings say.
+pub(crate) struct Session {
+    store: Option<PathBuf>,
+    pub(crate) registry: Registry,
+}
+
+/// A store to ask.
+pub(crate) struct Readable {
+    store: LocalStore,
+    /// Its folder, when nobody keeps it.
+    temporary: Option<TempDir>,
+}
+
+impl Deref for Readable {
+    type Target = LocalStore;
+
+    fn deref(&self) -> &LocalStore {
+        &self.store
+    }
+}
+
+/// Which pipeline a question is about.
+#[derive(Debug, Args)]
+pub(crate) struct About {
+    /// The pipeline [default: that of the newest run, else the built-in one]
+    #[arg(short, long, value_name = "FILE")]
+    pipeline: Option<PathBuf>,
+    /// Change a value of the pipeline, for example `distill.lr=1e-4`
+    #[arg(long, value_name = "STAGE.PARAM=VALUE")]
+    set: Vec<String>,
+}
+
+impl Session {
+    pub(crate) fn new(store: Option<PathBuf>, registry: Registry) -> Self {
+        Self { store, registry }
+    }
+
+    fn store_folder(&self) -> PathBuf {
+        let found = || find_store(Path::new("."));
+        let folder = self.store.clone().or_else(found);
+        folder.unwrap_or_else(|| PathBuf::from(STORE_FOLDER))
+    }
+
+    /// Opens the store, making it where there is none.
+    pub(crate) fn store(&self) -> Result<LocalStore, Failure> {
+        Ok(LocalStore::open_or_create(&self.store_folder())?)
+    }
+
+    /// Opens the store that is there.
+    pub(crate) fn existing_store(&self) -> Result<LocalStore, Failure> {
+        Ok(LocalStore::open(&self.store_folder())?)
+    }
+
+    /// Opens the store for questions; where there is none, an empty one that nobody keeps, for a question
+    /// leaves nothing behind.
+    pub(crate) fn readable_store(&self) -> Result<Readable, Failure> {
+        match LocalStore::open(&self.store_folder()) {
+            Ok(store) => Ok(Readable {
+                store,
+                temporary: None,
+            }),
+            Err(CacheError::NoStore { .. }) => {
+                let temporary = TempDir::new().map_err(|e| {
+                    Failure::new(exit::CACHE, format!("cannot make a temporary folder: {e}"))
+                })?;
+                Ok(Readable {
+                    store: LocalStore::open_or_create(temporary.path())?,
+                    temporary: Some(temporary),
+                })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the pipeline in `file`, or the built-in one.
+    pub(crate) fn pipeline(
+        &self,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<Pipeline, Failure> {
+        match file {
+            Some(file) => Ok(pipeline::load(file, sets, &self.registry)?),
+            None => {
+                let folder = Path::new("");
+                let read = pipeline::read(BUILT_IN_NAME, folder, BUILT_IN, sets, &self.registry);
+                Ok(read.map_err(Box::new)?)
+            }
+        }
+    }
+
+    /// The pipeline that a question is about.
+    pub(crate) fn about(&self, about: &About, store: &LocalStore) -> Result<Pipeline, Failure> {
+        if about.pipeline.is_some() {
+            return self.pipeline(about.pipeline.as_deref(), &about.set);
+        }
+        let Some(run) = Manifest::newest(store)? else {
+            return self.pipeline(None, &about.set);
+        };
+        let sets: Vec<String> = run.overrides.iter().chain(&about.set).cloned().collect();
+        if run.pipeline == BUILT_IN_NAME {
+            return self.pipeline(None, &sets);
+        }
+        // The file was named from another folder, perhaps; the run knows the folder it is in.
+        let name = Path::new(&run.pipeline);
+        let file = name.file_name().map(|name| run.folder.join(name));
+        let file = file.filter(|_| !name.exists());
+        self.pipeline(Some(file.as_deref().unwrap_or(name)), &sets)
+    }
+
+    /// Plans a pipeline and tells what was damaged in the store.
+    pub(crate) fn plan(&self, pipeline: &Pipeline, store: &Readable) -> Result<Plan, Failure> {
+        let mut memo = store.memo();
+        let now = clock::now_unix();
+        let plan = plan::plan(pipeline, &self.registry, &store.store, &mut memo, now)?;
+        if store.temporary.is_none() {
+            // A plan is good without its memory: a store that cannot be written is no failure here.
+            drop(store.save_memo(&mut memo));
+        }
+        for warning in store.take_warnings() {
+            story(&format!("warning: {warning}"));
+        }
+        Ok(plan)
+    }
+}
+
+/// The number of the stage called `name`.
+pub(crate) fn stage(pipeline: &Pipeline, name: &str) -> Result<usize, Failure> {
+    pipeline.find(name).ok_or_else(|| {
+        let names = pipeline.stages.iter().map(|s| s.name.as_str());
+        let help = match suggest::nearest(name, names) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => "; `starling plan` lists the stages".to_owned(),
+        };
+        Failure::usage(format!("{} has no stage `{name}`{help}", pipeline.file))
+    })
+}

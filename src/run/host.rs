@@ -1,0 +1,199 @@
+//! What a worker provides to its stage: events to the engine, snapshots to the store, the wish to stop.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use starling_cache::{ActionKey, CacheError, Mode, Store};
+use starling_contract::{Event, EventSink, Host, Level, Snapshot, StageError};
+
+/// More progress than this often would only be work for the engine.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// Snapshots kept of a running action: the newest, and one more should that be damaged.
+const SNAPSHOTS_KEPT: usize = 2;
+/// Says that there is no snapshot yet.
+const NONE: u64 = u64::MAX;
+
+/// The host of one attempt.
+pub(crate) struct WorkerHost<'a> {
+    store: &'a dyn Store,
+    key: ActionKey,
+    numerics: String,
+    /// Where a snapshot is placed for the stage to read.
+    resume_folder: PathBuf,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+    out: Mutex<Out>,
+    /// Progress of the newest snapshot, or [`NONE`].
+    snapshot: AtomicU64,
+}
+
+/// The line to the engine.
+struct Out {
+    stream: Box<dyn Write + Send>,
+    /// When progress was last told.
+    told: Option<Instant>,
+    /// Progress that was held back.
+    held: Option<Event>,
+    /// How far the stage said it was.
+    reached: Option<String>,
+}
+
+impl<'a> WorkerHost<'a> {
+    pub(crate) fn new(
+        store: &'a dyn Store,
+        key: ActionKey,
+        numerics: String,
+        resume_folder: PathBuf,
+        stop: Arc<AtomicBool>,
+        stream: Box<dyn Write + Send>,
+    ) -> Self {
+        Self {
+            store,
+            key,
+            numerics,
+            resume_folder,
+            stop,
+            began: Instant::now(),
+            out: Mutex::new(Out {
+                stream,
+                told: None,
+                held: None,
+                reached: None,
+            }),
+            snapshot: AtomicU64::new(NONE),
+        }
+    }
+
+    /// Tells what was held back.
+    pub(crate) fn flush(&self) {
+        self.with_out(|out| {
+            if let Some(event) = out.held.take() {
+                out.write(&event);
+            }
+        });
+    }
+
+    /// How far the stage was, in words.
+    pub(crate) fn reached(&self) -> Option<String> {
+        self.with_out(|out| out.reached.clone())
+    }
+
+    fn with_out<T>(&self, act: impl FnOnce(&mut Out) -> T) -> T {
+        // A thread of the stage that panicked while telling leaves nothing half-changed that matters.
+        act(&mut self.out.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn pass_on_warnings(&self) {
+        for warning in self.store.take_warnings() {
+            self.emit(Event::Message {
+                level: Level::Warning,
+                text: warning.to_string(),
+            });
+        }
+    }
+}
+
+impl Out {
+    fn write(&mut self, event: &Event) {
+        if let Ok(mut line) = serde_json::to_vec(event) {
+            line.push(b'\n');
+            // An engine that is gone takes the worker down through its tether, not through this pipe.
+            drop(
+                self.stream
+                    .write_all(&line)
+                    .and_then(|()| self.stream.flush()),
+            );
+        }
+    }
+}
+
+fn store_failed(error: &CacheError) -> StageError {
+    StageError::failed(with_sources(error))
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+impl EventSink for WorkerHost<'_> {
+    fn emit(&self, event: Event) {
+        self.with_out(|out| {
+            if let Event::Progress {
+                done, total, unit, ..
+            } = &event
+            {
+                out.reached = Some(format!("{done} of {total} {unit}"));
+                let now = Instant::now();
+                let early = out
+                    .told
+                    .is_some_and(|told| now.duration_since(told) < PROGRESS_EVERY);
+                if early && done < total {
+                    out.held = Some(event);
+                    return;
+                }
+                out.told = Some(now);
+                out.held = None;
+            }
+            if let Some(held) = out.held.take() {
+                out.write(&held);
+            }
+            out.write(&event);
+        });
+    }
+}
+
+impl Host for WorkerHost<'_> {
+    fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError> {
+        self.store
+            .put_snapshot(&self.key, progress, folder, &self.numerics)
+            .map_err(|e| store_failed(&e))?;
+        self.snapshot.store(progress, Ordering::Relaxed);
+        // Old snapshots that cannot be dropped cost space, not results.
+        if let Err(error) = self.store.drop_snapshots(&self.key, SNAPSHOTS_KEPT) {
+            self.emit(Event::Message {
+                level: Level::Warning,
+                text: with_sources(&error),
+            });
+        }
+        self.pass_on_warnings();
+        Ok(())
+    }
+
+    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
+        let newest = self
+            .store
+            .newest_snapshot(&self.key, &self.numerics)
+            .map_err(|e| store_failed(&e))?;
+        self.pass_on_warnings();
+        let Some((progress, output)) = newest else {
+            return Ok(None);
+        };
+        let folder = self.resume_folder.join(progress.to_string());
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
+        }
+        self.store
+            .materialize(&output, &folder, Mode::Link)
+            .map_err(|e| store_failed(&e))?;
+        self.snapshot.store(progress, Ordering::Relaxed);
+        Ok(Some(Snapshot { progress, folder }))
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn elapsed_seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+}

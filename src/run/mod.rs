@@ -1,0 +1,36 @@
+//! Running a pipeline: every stage's outputs in the store, or a clear reason why not.
+//!
+//! | part        | does                                                                         |
+//! |-------------|------------------------------------------------------------------------------|
+//! | `engine`    | the loop: decides what starts, hears from workers, takes their results        |
+//! | `launch`    | starts a worker process on this machine                                       |
+//! | `worker`    | the other side: runs one action from its spec and the store                   |
+//! | `judge`     | how an attempt ended                                                          |
+//! | `manifest`  | what a run leaves behind about itself                                         |
+//!
+//! The engine never runs a stage in its own process and never trusts one: what counts is in the store.
+//! So an engine or a worker may be killed at any instant, and the same command goes on from there.
+
+mod active;
+pub mod clock;
+mod display;
+mod engine;
+mod exit_record;
+mod host;
+mod judge;
+mod launch;
+mod manifest;
+pub mod numerics;
+mod options;
+mod process;
+mod scratch;
+mod spec;
+mod state;
+pub mod worker;
+
+pub use display::Display;
+pub use engine::run;
+pub use exit_record::ExitRecord;
+pub use manifest::{Manifest, ManifestStage, StageStatus};
+pub use options::{PASSED_ON, RunError, RunOptions, RunOutcome};
+pub use spec::{ActionSpec, SpecError, SpecExternal, SpecInput};

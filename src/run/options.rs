@@ -1,0 +1,90 @@
+//! What a run is asked for and what it comes to.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use starling_cache::CacheError;
+
+use crate::pipeline::Mistakes;
+use crate::report::Summary;
+use crate::run::display::Display;
+
+/// Names of environment variables that a worker may see; the command reads them and nothing else is
+/// passed on. None of them may change a byte of an output.
+pub const PASSED_ON: &[&str] = &[
+    "CUDA_VISIBLE_DEVICES",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "RUST_BACKTRACE",
+    "TMPDIR",
+    "TZ",
+    "USER",
+];
+
+/// How to run a pipeline; none of it changes a byte of any output.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The program that workers are; it must know `run-stage` and the same kinds.
+    pub program: PathBuf,
+    /// The environment of workers, see [`PASSED_ON`].
+    pub environment: Vec<(OsString, OsString)>,
+    /// CPU threads that all running stages share; overrides the pipeline's `threads`.
+    pub threads: Option<usize>,
+    /// Whether stages that do not depend on a failed one still start.
+    pub keep_going: bool,
+    /// How long a stage has to stop once it was asked to.
+    pub grace: Duration,
+    /// The changes to the pipeline (`stage.param=value`), for the manifest.
+    pub overrides: Vec<String>,
+}
+
+impl RunOptions {
+    /// The defaults, with workers of `program`.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            environment: Vec::new(),
+            threads: None,
+            keep_going: true,
+            grace: Duration::from_secs(30),
+            overrides: Vec::new(),
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct RunOutcome {
+    /// The exit code, one of [`crate::exit`].
+    pub code: u8,
+    /// The run's name in the store; empty when nothing could start.
+    pub run: String,
+    /// What to show on stdout: results of the stages that nothing reads.
+    pub display: Vec<Display>,
+    /// The figures of the run, which the reporter has shown.
+    pub summary: Summary,
+}
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Files that the pipeline names are wrong or missing; nothing was run.
+    #[error(transparent)]
+    Pipeline(Box<Mistakes>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] CacheError),
+    /// The system refused something that the engine itself needs.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,11 @@
+//! What the tests of several modules need.
+
+use crate::Registry;
+
+#[path = "../tests/support/kinds.rs"]
+pub(crate) mod kinds;
+
+/// The kinds for tests.
+pub(crate) fn registry() -> Registry {
+    Registry::new(kinds::kinds())
+}

@@ -1,0 +1,62 @@
+//! A checkpoint in memory, with what it cost so far.
+
+use std::path::Path;
+
+use starling_contract::StageError;
+use starling_lm::config::ModelConfig;
+use starling_lm::load::{Checkpoint, SaveOptions};
+use starling_lm::tokenizer::Tokenizer;
+
+use crate::chat::lm;
+use crate::cost::{Lineage, Work};
+
+/// The weights file of a checkpoint.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
+/// A model with everything needed to save it again.
+pub(crate) struct Model {
+    /// Configuration, weights, tokenizer files.
+    pub(crate) checkpoint: Checkpoint,
+    /// What it cost so far.
+    pub(crate) lineage: Lineage,
+}
+
+impl Model {
+    /// Loads a checkpoint folder.
+    pub(crate) fn load(folder: &Path) -> Result<Self, StageError> {
+        let checkpoint = Checkpoint::load(folder).map_err(lm)?;
+        Ok(Self { checkpoint, lineage: Lineage::read(folder)? })
+    }
+
+    /// Saves a checkpoint folder, with the work that made it.
+    pub(crate) fn save(self, folder: &Path, work: Work) -> Result<(), StageError> {
+        self.checkpoint.save(folder, SaveOptions::default()).map_err(lm)?;
+        self.lineage.finish(folder, WEIGHTS, work)
+    }
+
+    /// Its shape.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.checkpoint.config
+    }
+
+    /// Its tokenizer.
+    pub(crate) fn tokenizer(&self) -> Result<Tokenizer, StageError> {
+        self.checkpoint.tokenizer().map_err(lm)
+    }
+
+    /// The tokens that end an answer.
+    pub(crate) fn ends(&self) -> Vec<u32> {
+        self.checkpoint.config.eos_token_ids.clone()
+    }
+
+    /// The work of a stage on this model; parameters count a tied head once.
+    pub(crate) fn work(&self, kind: &str, trained: u64, generated: u64, read: u64) -> Work {
+        Work {
+            kind: kind.to_owned(),
+            trained_tokens: trained,
+            generated_tokens: generated,
+            read_tokens: read,
+            parameters: self.checkpoint.weights.0.values().map(|t| t.elem_count() as u64).sum(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Training rows made ready for sampling and scoring: token ids, tools, label.
+
+use std::path::Path;
+
+use starling_contract::StageError;
+use starling_lm::tokenizer::Tokenizer;
+use starling_lm::generate::{Request, key_of};
+use starling_reward::{CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
+use starling_text::json::{Dumps, dumps_with};
+
+use crate::chat::lm;
+use crate::rows::{self, RowReader};
+
+/// What opens the assistant's turn in ChatML; what follows it in a prompt is part of the answer.
+const ASSISTANT: &str = "<|im_start|>assistant\n";
+
+/// A training row read as a prompt.
+pub(crate) struct Prompt {
+    /// The row's id.
+    pub(crate) id: String,
+    /// Its text up to where the model continues.
+    pub(crate) inputs: String,
+    /// The answer it was written with.
+    pub(crate) targets: String,
+    /// `inputs` as token ids.
+    pub(crate) ids: Vec<u32>,
+    /// What the prompt has already written of the answer: an empty or open thought.
+    prefill: String,
+    tools: ToolSet,
+    label: Label,
+}
+
+impl Prompt {
+    /// Scores an answer that continues the prompt; `text` is without its end token.
+    pub(crate) fn score(&self, text: &str) -> Outcome {
+        score(&self.tools, &self.label, &format!("{}{text}", self.prefill), Mode::Fixed)
+    }
+
+    /// What two answers share when they say the same: thought, words, and calls in any order; none when
+    /// the answer cannot be read or says nothing.
+    pub(crate) fn identity(&self, text: &str) -> Option<String> {
+        let whole = format!("{}{text}", self.prefill);
+        let (thought, answer) = split_thought(&whole).ok()?;
+        let answer = CallFormat::Hermes.parse(answer).ok()?;
+        let sorted = Dumps { sort_keys: true, ..Dumps::default() };
+        let mut calls: Vec<String> =
+            answer.calls().iter().map(|c| dumps_with(&c.to_value(), &sorted)).collect();
+        calls.sort_unstable();
+        let reply = answer.reply().unwrap_or_default();
+        if calls.is_empty() && reply.is_empty() {
+            return None;
+        }
+        Some(format!("{}\u{1f}{reply}\u{1f}{}", thought.trim(), calls.join("\u{1f}")))
+    }
+
+    /// A request for `samples` answers; its random numbers depend on the row's id, not on its place.
+    pub(crate) fn request(&self, samples: usize) -> Request {
+        Request { samples, ..Request::new(key_of(&self.id), self.ids.clone()) }
+    }
+}
+
+/// The text of one training row.
+pub(crate) struct TextRow {
+    /// The row's id.
+    pub(crate) id: String,
+    /// The prompt.
+    pub(crate) inputs: String,
+    /// The answer, its end token included.
+    pub(crate) targets: String,
+}
+
+/// Reads training rows, at most `limit`.
+pub(crate) fn read_text(
+    path: &Path,
+    port: &str,
+    limit: Option<usize>,
+) -> Result<Vec<TextRow>, StageError> {
+    let mut reader = RowReader::open(path)?;
+    let mut all = Vec::new();
+    while let Some((line, row)) = reader.next_row()? {
+        if limit.is_some_and(|l| all.len() >= l) {
+            break;
+        }
+        let part = |name: &str| {
+            rows::text(&row, name).map(str::to_owned).ok_or_else(|| {
+                StageError::input(port, format!("line {line} has no text `{name}`"))
+            })
+        };
+        all.push(TextRow { id: part("id")?, inputs: part("inputs")?, targets: part("targets")? });
+    }
+    if all.is_empty() {
+        return Err(StageError::input(port, "holds no rows"));
+    }
+    Ok(all)
+}
+
+/// Reads training rows as prompts, at most `limit`; a row without usable tools or label is an error of
+/// the data, named with its id.
+pub(crate) fn read(
+    path: &Path,
+    port: &str,
+    tokenizer: &Tokenizer,
+    limit: Option<usize>,
+) -> Result<Vec<Prompt>, StageError> {
+    read_text(path, port, limit)?
+        .into_iter()
+        .map(|row| {
+            let wrong =
+                |what: &str, e: &dyn std::fmt::Display| {
+                    StageError::input(port, format!("row `{}`: {what}: {e}", row.id))
+                };
+            let tools = ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
+            let prefill = row
+                .inputs
+                .rfind(ASSISTANT)
+                .map(|at| row.inputs[at + ASSISTANT.len()..].to_owned())
+                .unwrap_or_default();
+            let label = Label::parse(&format!("{prefill}{}", row.targets), Mode::Fixed)
+                .map_err(|e| wrong("label", &e))?;
+            let ids = tokenizer.encode(&row.inputs).map_err(lm)?;
+            Ok(Prompt { id: row.id, inputs: row.inputs, targets: row.targets, ids, prefill, tools, label })
+        })
+        .collect()
+}

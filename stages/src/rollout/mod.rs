@@ -1,0 +1,261 @@
+//! Rollout: samples a model's answers to prompts and keeps the valid, distinct ones.
+//!
+//! | port       | way | artifact   | holds                                                          |
+//! |------------|-----|------------|----------------------------------------------------------------|
+//! | `model`    | in  | checkpoint | the teacher                                                    |
+//! | `prompts`  | in  | train-rows | rows whose prompts are answered                                |
+//! | `rollouts` | out | rollouts   | answers with ids, log-probabilities and the teacher's top-k    |
+//! | `report`   | out | report     | how many were sampled, invalid, duplicate, and prompts left out |
+//!
+//! Valid means: one closed thought, parsable calls, known tools and arguments, no unclosed call. Two
+//! answers of a prompt are the same when their calls are, in any order, and their words. The text of a
+//! sample depends on seed, prompt and sample number only. Snapshots are saved between groups of prompts.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use starling_contract::{
+    ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
+};
+use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
+
+use crate::chat::{self, lm};
+use crate::model::Model;
+use crate::prompts::{self, Prompt};
+use crate::rollouts::{Rollout, Rollouts, TOKENS};
+use crate::rows;
+use crate::training::SnapshotClock;
+
+/// The kind `rollout`.
+pub(crate) struct RolloutKind;
+
+/// How to sample.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Params {
+    /// Answers sampled a prompt.
+    #[serde(default = "defaults::samples")]
+    samples: usize,
+    /// Use the first so many prompts; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prompts: Option<usize>,
+    /// Sampling temperature, nats divided by it; 0 takes the likeliest token.
+    #[serde(default = "defaults::temperature")]
+    temperature: f32,
+    /// Most tokens of an answer, end token included; longer answers are invalid.
+    max_new_tokens: usize,
+    /// The teacher's likeliest tokens that are recorded at every position, with log-probabilities.
+    #[serde(default = "defaults::top_k")]
+    top_k: usize,
+    /// Keep only answers whose reward against the row's own answer is at least this; left out, answers
+    /// are not compared, as in the published method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_reward: Option<f64>,
+    /// Seed of the sampling.
+    #[serde(default)]
+    seed: u64,
+    /// Seconds between snapshots; changes no byte.
+    #[serde(default = "defaults::snapshot_seconds")]
+    snapshot_seconds: f64,
+}
+
+mod defaults {
+    pub(super) fn samples() -> usize {
+        8
+    }
+    pub(super) fn temperature() -> f32 {
+        1.0
+    }
+    pub(super) fn top_k() -> usize {
+        100
+    }
+    pub(super) fn snapshot_seconds() -> f64 {
+        20.0
+    }
+}
+
+/// Prompts answered between two looks at the clock.
+const GROUP: usize = 32;
+
+/// Counted reasons.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Report {
+    prompts: usize,
+    prompts_without_a_valid_answer: usize,
+    sampled: usize,
+    kept: usize,
+    unfinished: usize,
+    invalid: usize,
+    low_reward: usize,
+    duplicate: usize,
+    generated_tokens: u64,
+    prompt_tokens: u64,
+}
+
+impl Stage for RolloutKind {
+    const KIND: &'static str = "rollout";
+    /// 1: first.
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
+    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    type Params = Params;
+
+    fn ports() -> Ports {
+        use ArtifactType::{Checkpoint, Report, Rollouts, TrainRows};
+        const {
+            Ports {
+                inputs: &[
+                    Input::required("model", Checkpoint, "the teacher"),
+                    Input::required("prompts", TrainRows, "rows whose prompts are answered"),
+                ],
+                outputs: &[
+                    Output::new("rollouts", Rollouts, "answers with ids and the teacher's top-k"),
+                    Output::new("report", Report, "what was sampled and what was left out"),
+                ],
+            }
+        }
+    }
+
+    fn check(p: &Params) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        let mut want = |param, good: bool, what: &str| {
+            if !good {
+                complaints.push(Complaint::new(param, what));
+            }
+        };
+        want("samples", p.samples > 0, "must be at least 1");
+        want("prompts", p.prompts != Some(0), "must be at least 1");
+        want("temperature", p.temperature >= 0.0, "must not be negative");
+        want("max-new-tokens", p.max_new_tokens > 0, "must be at least 1");
+        complaints
+    }
+
+    fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let model = Model::load(context.input("model")?)?;
+        let tokenizer = model.tokenizer()?;
+        let all = prompts::read(context.input("prompts")?, "prompts", &tokenizer, p.prompts)?;
+        let generator = Generator::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+        let sampling = Sampling {
+            temperature: p.temperature,
+            max_new_tokens: p.max_new_tokens,
+            stop_tokens: model.ends(),
+            seed: p.seed,
+            top_logprobs: p.top_k.min(model.config().vocab_size),
+            ..Sampling::default()
+        };
+        let (mut set, mut report, mut start) = (Rollouts::default(), Report::default(), 0);
+        if let Some(snapshot) = context.resume()? {
+            set = Rollouts::read(&snapshot.folder)?;
+            report = rows::read_json(&snapshot.folder.join("report.json"))?;
+            start = snapshot.progress as usize;
+        }
+        set.k = sampling.top_logprobs;
+        let mut clock = SnapshotClock::new(context.elapsed_seconds(), p.snapshot_seconds);
+        while start < all.len() {
+            let end = (start + GROUP).min(all.len());
+            let requests: Vec<Request> = (start..end)
+                .map(|i| all[i].request(p.samples))
+                .collect();
+            let answers = generator
+                .generate(&requests, &sampling, context.threads(), &|_| ControlFlow::Continue(()))
+                .map_err(lm)?;
+            for (prompt, samples) in all[start..end].iter().zip(answers) {
+                keep(&p, prompt, samples, &tokenizer, &mut set, &mut report);
+            }
+            start = end;
+            context.progress(
+                start as u64,
+                all.len() as u64,
+                "prompts",
+                format!("{} of {} answers kept", report.kept, report.sampled),
+            );
+            let stop = context.interrupted() && start < all.len();
+            if stop || (start < all.len() && clock.due(context.elapsed_seconds())) {
+                context.save_snapshot(start as u64, |folder| {
+                    set.write(folder)?;
+                    rows::write_json(&folder.join("report.json"), &report)
+                })?;
+                clock.saved(context.elapsed_seconds());
+            }
+            if stop {
+                return Err(StageError::Interrupted);
+            }
+        }
+        if set.rollouts.is_empty() {
+            return Err(StageError::failed_try(
+                format!(
+                    "none of {} answers was valid ({} unfinished, {} invalid)",
+                    report.sampled, report.unfinished, report.invalid
+                ),
+                "train the teacher longer, or raise `max-new-tokens`",
+            ));
+        }
+        let folder = context.output("rollouts");
+        set.write(&folder)?;
+        rows::write_json(&context.output("report"), &report)?;
+        let work = model.work(Self::KIND, 0, report.generated_tokens, report.prompt_tokens);
+        model.lineage.finish(&folder, TOKENS, work)
+    }
+}
+
+/// Takes a prompt's samples in: counts each, keeps the valid, distinct ones.
+fn keep(
+    p: &Params,
+    prompt: &Prompt,
+    samples: Vec<Sample>,
+    tokenizer: &starling_lm::tokenizer::Tokenizer,
+    set: &mut Rollouts,
+    report: &mut Report,
+) {
+    report.prompts += 1;
+    report.prompt_tokens += prompt.ids.len() as u64;
+    let mut seen = BTreeSet::new();
+    let mut index = None;
+    for (number, sample) in samples.into_iter().enumerate() {
+        report.sampled += 1;
+        report.generated_tokens += sample.tokens.len() as u64;
+        if sample.stop != StopReason::Stop {
+            report.unfinished += 1;
+            continue;
+        }
+        let text = tokenizer.decode(&sample.tokens, false);
+        let answer = text.strip_suffix(chat::END).unwrap_or(&text);
+        let outcome = prompt.score(answer);
+        let identity = prompt.identity(answer);
+        let (Some(identity), true) = (identity, outcome.format_reward > 0.0) else {
+            report.invalid += 1;
+            continue;
+        };
+        if p.min_reward.is_some_and(|least| outcome.reward < least) {
+            report.low_reward += 1;
+            continue;
+        }
+        if !seen.insert(identity) {
+            report.duplicate += 1;
+            continue;
+        }
+        report.kept += 1;
+        let index = *index.get_or_insert_with(|| {
+            set.prompts.push(prompt.ids.clone());
+            set.prompts.len() - 1
+        });
+        set.rollouts.push(Rollout {
+            id: format!("{}#{number}", prompt.id),
+            seed: prompt.id.clone(),
+            sample: number,
+            inputs: prompt.inputs.clone(),
+            targets: text,
+            prompt: index,
+            topk_ids: sample.top.iter().flatten().map(|t| t.id).collect(),
+            topk_logprobs: sample.top.iter().flatten().map(|t| t.logprob).collect(),
+            ids: sample.tokens,
+            logprobs: sample.logprobs,
+        });
+    }
+    if index.is_none() {
+        report.prompts_without_a_valid_answer += 1;
+    }
+}

@@ -1,0 +1,206 @@
+//! `json.dumps`.
+
+use std::fmt::Write as _;
+
+use super::Value;
+
+/// How [`dumps_with`] writes; the default is `json.dumps(value, ensure_ascii=False)`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dumps {
+    /// Escape everything outside printable ASCII (Python's own default).
+    pub ensure_ascii: bool,
+    /// Write names in order of their code points.
+    pub sort_keys: bool,
+    /// Between items, and between a name and its value. `None`: `", "` (`","` with `indent`) and `": "`.
+    pub separators: Option<(String, String)>,
+    /// Spaces an indentation level; `None` writes on one line.
+    pub indent: Option<usize>,
+}
+
+/// `json.dumps(value, ensure_ascii=False)`.
+pub fn dumps(value: &Value) -> String {
+    dumps_with(value, &Dumps::default())
+}
+
+/// `json.dumps` with options.
+pub fn dumps_with(value: &Value, options: &Dumps) -> String {
+    let (item, key) = match &options.separators {
+        Some((item, key)) => (item.as_str(), key.as_str()),
+        None if options.indent.is_some() => (",", ": "),
+        None => (", ", ": "),
+    };
+    let mut writer = Writer {
+        out: String::new(),
+        options,
+        item,
+        key,
+    };
+    writer.value(value, 0);
+    writer.out
+}
+
+struct Writer<'a> {
+    out: String,
+    options: &'a Dumps,
+    item: &'a str,
+    key: &'a str,
+}
+
+impl Writer<'_> {
+    fn value(&mut self, value: &Value, level: usize) {
+        match value {
+            Value::Null => self.out.push_str("null"),
+            Value::Bool(true) => self.out.push_str("true"),
+            Value::Bool(false) => self.out.push_str("false"),
+            Value::Int(int) => push(&mut self.out, format_args!("{int}")),
+            Value::BigInt(int) => push(&mut self.out, format_args!("{int}")),
+            Value::Float(float) if float.is_nan() => self.out.push_str("NaN"),
+            Value::Float(float) if float.is_infinite() => {
+                self.out.push_str(if *float > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                });
+            }
+            Value::Float(float) => write_float(&mut self.out, *float),
+            Value::Str(text) => self.string(text),
+            Value::List(items) if items.is_empty() => self.out.push_str("[]"),
+            Value::List(items) => {
+                self.out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    self.separate(i, level + 1);
+                    self.value(item, level + 1);
+                }
+                self.close(']', level);
+            }
+            Value::Dict(map) if map.is_empty() => self.out.push_str("{}"),
+            Value::Dict(map) => {
+                self.out.push('{');
+                let mut entries: Vec<_> = map.iter().collect();
+                if self.options.sort_keys {
+                    entries.sort_by_key(|(name, _)| *name);
+                }
+                for (i, (name, item)) in entries.into_iter().enumerate() {
+                    self.separate(i, level + 1);
+                    self.string(name);
+                    self.out.push_str(self.key);
+                    self.value(item, level + 1);
+                }
+                self.close('}', level);
+            }
+        }
+    }
+
+    fn separate(&mut self, index: usize, level: usize) {
+        if index > 0 {
+            self.out.push_str(self.item);
+        }
+        self.new_line(level);
+    }
+
+    fn close(&mut self, bracket: char, level: usize) {
+        self.new_line(level);
+        self.out.push(bracket);
+    }
+
+    fn new_line(&mut self, level: usize) {
+        if let Some(indent) = self.options.indent {
+            self.out.push('\n');
+            self.out.extend(std::iter::repeat_n(' ', indent * level));
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        self.out.push('"');
+        let special = if self.options.ensure_ascii {
+            &OUTSIDE_ASCII
+        } else {
+            &SPECIAL
+        };
+        let mut written = 0;
+        while let Some(run) = text.as_bytes()[written..]
+            .iter()
+            .position(|&byte| special[usize::from(byte)])
+        {
+            // The bytes passed over are whole characters, and a special one starts a character.
+            let (plain, rest) = text[written..].split_at(run);
+            self.out.push_str(plain);
+            let Some(c) = rest.chars().next() else { break };
+            written += run + c.len_utf8();
+            self.escape(c);
+        }
+        self.out.push_str(&text[written..]);
+        self.out.push('"');
+    }
+
+    fn escape(&mut self, c: char) {
+        match c {
+            '"' => self.out.push_str("\\\""),
+            '\\' => self.out.push_str("\\\\"),
+            '\n' => self.out.push_str("\\n"),
+            '\r' => self.out.push_str("\\r"),
+            '\t' => self.out.push_str("\\t"),
+            '\u{c}' => self.out.push_str("\\f"),
+            '\u{8}' => self.out.push_str("\\b"),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    push(&mut self.out, format_args!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that `json.dumps(ensure_ascii=False)` escapes.
+const SPECIAL: [bool; 256] = special(false);
+/// The same, and every byte outside printable ASCII.
+const OUTSIDE_ASCII: [bool; 256] = special(true);
+
+const fn special(ascii: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let outside = byte >= 0x7f && ascii;
+        table[byte] = byte < 0x20 || byte == b'"' as usize || byte == b'\\' as usize || outside;
+        byte += 1;
+    }
+    table
+}
+
+/// Appends a finite float as Python's `repr` writes it: shortest digits that read back, always with `.0`
+/// or an exponent, the exponent when the decimal one is below -4 or at least 16. `nan` and `inf` otherwise.
+pub fn write_float(out: &mut String, float: f64) {
+    if float.is_nan() {
+        return out.push_str("nan");
+    }
+    if float.is_infinite() {
+        return out.push_str(if float > 0.0 { "inf" } else { "-inf" });
+    }
+    let magnitude = float.abs();
+    if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
+        let start = out.len();
+        push(out, format_args!("{float}"));
+        if !out[start..].contains('.') {
+            out.push_str(".0");
+        }
+        return;
+    }
+    let scientific = format!("{float:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    out.push_str(digits);
+    out.push('e');
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    out.push(sign);
+    if exponent.len() < 2 {
+        out.push('0');
+    }
+    out.push_str(exponent);
+}
+
+pub(crate) fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
+    out.write_fmt(args)
+        .expect("writing to a string cannot fail");
+}

@@ -1,0 +1,343 @@
+//! `json.loads`: a recursive-descent reader with Python's exact idea of what is well formed.
+
+use memchr::memchr3;
+use num_bigint::BigInt;
+use thiserror::Error;
+
+use super::{Map, Value};
+
+/// Deepest nesting of lists and objects that is read; Python gives up at about the same depth.
+pub const MAX_DEPTH: usize = 990;
+
+/// Most digits an integer may have: the default of CPython's `sys.get_int_max_str_digits`.
+///
+/// It also bounds the time that reading and printing an integer can take.
+pub const MAX_DIGITS: usize = 4300;
+
+/// Why a text is not JSON, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{kind} at byte {offset}")]
+pub struct ParseError {
+    /// Byte offset into the text at which reading stopped.
+    pub offset: usize,
+    /// What was wrong there.
+    pub kind: ParseErrorKind,
+}
+
+/// The ways in which a text fails to be JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ParseErrorKind {
+    /// No value starts here.
+    #[error("expected a value")]
+    ExpectedValue,
+    /// A list element is followed by neither `,` nor `]`, or a member by neither `,` nor `}`.
+    #[error("expected `,` or the closing bracket")]
+    ExpectedComma,
+    /// A member's name has no `:` behind it.
+    #[error("expected `:`")]
+    ExpectedColon,
+    /// A member does not start with a double-quoted name.
+    #[error("expected a name in double quotes")]
+    ExpectedName,
+    /// The text ends inside a string.
+    #[error("unterminated string")]
+    UnterminatedString,
+    /// A character below U+0020 stands unescaped in a string.
+    #[error("unescaped control character in a string")]
+    ControlCharacter,
+    /// A backslash is followed by something that is no escape.
+    #[error("invalid escape")]
+    InvalidEscape,
+    /// An escaped surrogate without its partner, which Python would keep and UTF-8 cannot.
+    #[error("escaped surrogate without its partner")]
+    LoneSurrogate,
+    /// Something other than white space follows the value.
+    #[error("text after the value")]
+    ExtraData,
+    /// Lists and objects are nested deeper than [`MAX_DEPTH`].
+    #[error("nested too deeply")]
+    TooDeep,
+    /// An integer has more than [`MAX_DIGITS`] digits.
+    #[error("integer with more than {MAX_DIGITS} digits")]
+    TooManyDigits,
+}
+
+/// Reads one JSON text as `json.loads` does.
+///
+/// `NaN`, `Infinity` and `-Infinity` are numbers; `1e400` is infinite; of duplicate names the last value
+/// wins, at the first one's place. A byte-order mark, a trailing comma, `01`, `+1` and `.5` are errors.
+///
+/// # Errors
+/// [`ParseError`] with the place; Python's messages are not reproduced.
+pub fn parse(text: &str) -> Result<Value, ParseError> {
+    let mut reader = Reader {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    reader.skip_space();
+    let value = reader.value(0)?;
+    reader.skip_space();
+    if reader.at < reader.bytes.len() {
+        return Err(reader.error(ParseErrorKind::ExtraData));
+    }
+    Ok(value)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn error(&self, kind: ParseErrorKind) -> ParseError {
+        ParseError {
+            offset: self.at,
+            kind,
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn eat_word(&mut self, word: &str) -> bool {
+        let found = self.bytes[self.at..].starts_with(word.as_bytes());
+        self.at += if found { word.len() } else { 0 };
+        found
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, ParseError> {
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                self.string().map(Value::Str)
+            }
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.list(depth),
+            Some(b'n') if self.eat_word("null") => Ok(Value::Null),
+            Some(b't') if self.eat_word("true") => Ok(Value::Bool(true)),
+            Some(b'f') if self.eat_word("false") => Ok(Value::Bool(false)),
+            Some(b'N') if self.eat_word("NaN") => Ok(Value::Float(f64::NAN)),
+            Some(b'I') if self.eat_word("Infinity") => Ok(Value::Float(f64::INFINITY)),
+            Some(b'-') if self.eat_word("-Infinity") => Ok(Value::Float(f64::NEG_INFINITY)),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(self.error(ParseErrorKind::ExpectedValue)),
+        }
+    }
+
+    fn enter(&mut self, depth: usize) -> Result<(), ParseError> {
+        if depth >= MAX_DEPTH {
+            return Err(self.error(ParseErrorKind::TooDeep));
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, ParseError> {
+        self.enter(depth)?;
+        let mut items = Vec::new();
+        if self.eat(b']') {
+            return Ok(Value::List(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            self.skip_space();
+            if self.eat(b']') {
+                return Ok(Value::List(items));
+            }
+            if !self.eat(b',') {
+                return Err(self.error(ParseErrorKind::ExpectedComma));
+            }
+            self.skip_space();
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, ParseError> {
+        self.enter(depth)?;
+        let mut map = Map::new();
+        if self.eat(b'}') {
+            return Ok(Value::Dict(map));
+        }
+        loop {
+            if !self.eat(b'"') {
+                return Err(self.error(ParseErrorKind::ExpectedName));
+            }
+            let name = self.string()?;
+            self.skip_space();
+            if !self.eat(b':') {
+                return Err(self.error(ParseErrorKind::ExpectedColon));
+            }
+            self.skip_space();
+            let value = self.value(depth + 1)?;
+            map.insert(name, value);
+            self.skip_space();
+            if self.eat(b'}') {
+                return Ok(Value::Dict(map));
+            }
+            if !self.eat(b',') {
+                return Err(self.error(ParseErrorKind::ExpectedComma));
+            }
+            self.skip_space();
+        }
+    }
+
+    /// Reads a string whose opening quote has been eaten.
+    fn string(&mut self) -> Result<String, ParseError> {
+        let mut out = String::new();
+        loop {
+            let rest = &self.bytes[self.at..];
+            // The third needle stops the search early at a line break, the one control character that
+            // is common in broken output; the others are found by the scan of the run.
+            let run = memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
+            // Without an early exit the scan runs on whole vectors; the place is looked for on failure only.
+            if rest[..run]
+                .iter()
+                .fold(false, |bad, &byte| bad | (byte < 0x20))
+            {
+                self.at += rest.iter().position(|&byte| byte < 0x20).unwrap_or(run);
+                return Err(self.error(ParseErrorKind::ControlCharacter));
+            }
+            // Both ends lie next to ASCII bytes or the text's end, so they are char boundaries.
+            out.push_str(&self.text[self.at..self.at + run]);
+            self.at += run;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    let c = self.escape()?;
+                    out.push(c);
+                }
+                Some(_) => return Err(self.error(ParseErrorKind::ControlCharacter)),
+                None => return Err(self.error(ParseErrorKind::UnterminatedString)),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, ParseError> {
+        let start = self.at;
+        self.at += 1;
+        let Some(byte) = self.peek() else {
+            return Err(self.error(ParseErrorKind::UnterminatedString));
+        };
+        let simple = match byte {
+            b'"' => '"',
+            b'\\' => '\\',
+            b'/' => '/',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return self.unicode_escape(start),
+            _ => {
+                return Err(ParseError {
+                    offset: start,
+                    kind: ParseErrorKind::InvalidEscape,
+                });
+            }
+        };
+        self.at += 1;
+        Ok(simple)
+    }
+
+    fn unicode_escape(&mut self, start: usize) -> Result<char, ParseError> {
+        let fail = |kind| ParseError {
+            offset: start,
+            kind,
+        };
+        let lone = || fail(ParseErrorKind::LoneSurrogate);
+        self.at += 1;
+        let first = self
+            .hex4()
+            .ok_or_else(|| fail(ParseErrorKind::InvalidEscape))?;
+        if !(0xD800..0xE000).contains(&first) {
+            return char::from_u32(first).ok_or_else(lone);
+        }
+        if first >= 0xDC00 || !self.eat_word("\\u") {
+            return Err(lone());
+        }
+        let second = self
+            .hex4()
+            .ok_or_else(|| fail(ParseErrorKind::InvalidEscape))?;
+        if !(0xDC00..0xE000).contains(&second) {
+            return Err(lone());
+        }
+        char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)).ok_or_else(lone)
+    }
+
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        let mut code = 0;
+        for &digit in digits {
+            code = code << 4 | char::from(digit).to_digit(16)?;
+        }
+        self.at += 4;
+        Some(code)
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn number(&mut self) -> Result<Value, ParseError> {
+        let start = self.at;
+        let digits_start = start + usize::from(self.eat(b'-'));
+        if !self.eat(b'0') && self.digits() == 0 {
+            self.at = start;
+            return Err(self.error(ParseErrorKind::ExpectedValue));
+        }
+        let int_end = self.at;
+        let mut end = int_end;
+        if self.eat(b'.') && self.digits() > 0 {
+            end = self.at;
+        }
+        self.at = end;
+        if self.eat(b'e') || self.eat(b'E') {
+            let _signed = self.eat(b'+') || self.eat(b'-');
+            if self.digits() > 0 {
+                end = self.at;
+            }
+        }
+        self.at = end;
+        let text = &self.text[start..end];
+        if end > int_end {
+            // The grammar above is a subset of Rust's; the fallback is never reached.
+            return Ok(Value::Float(text.parse().unwrap_or(f64::NAN)));
+        }
+        if let Ok(int) = text.parse::<i64>() {
+            return Ok(Value::Int(int));
+        }
+        if int_end - digits_start > MAX_DIGITS {
+            return Err(ParseError {
+                offset: start,
+                kind: ParseErrorKind::TooManyDigits,
+            });
+        }
+        let big = BigInt::parse_bytes(text.as_bytes(), 10);
+        big.map(Value::from).ok_or(ParseError {
+            offset: start,
+            kind: ParseErrorKind::ExpectedValue,
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Runs that have nothing to do, or little.
+
+use starling::report::RunEvent;
+use starling::run::{Manifest, StageStatus};
+
+use crate::space::Space;
+
+const PIPELINE: &str = r#"
+[stage.text]
+kind = "toy-write"
+text = "hello"
+
+[stage.short]
+kind = "toy-slow"
+inputs.rows = "text.rows"
+count = 3
+
+[stage.same]
+kind = "toy-slow"
+inputs.rows = "text.rows"
+count = 3
+
+[stage.table]
+kind = "toy-concat"
+inputs.parts.a = "short.rows"
+inputs.parts.b = "same.rows"
+"#;
+
+#[test]
+fn what_is_cached_is_shown_and_not_run() {
+    let space = Space::new(PIPELINE);
+    let first = space.complete("s");
+    assert_eq!(
+        first.started(),
+        ["text", "short", "table"],
+        "equal stages are one action"
+    );
+    assert!(first.stdout.starts_with("a: "), "{}", first.stdout);
+    assert_eq!(first.stdout.lines().count(), 2);
+    let second = space.complete("s");
+    assert_eq!(second.started(), [""; 0]);
+    assert_eq!(second.stdout, first.stdout);
+    let cached = second
+        .events
+        .iter()
+        .filter(|e| matches!(e, RunEvent::Cached { .. }));
+    assert_eq!(cached.count(), 4);
+}
+
+#[test]
+fn a_neutral_parameter_runs_nothing_and_another_only_what_follows() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    let neutral = space.run("s", &["--set", "short.snapshot-every=2", "--threads", "1"]);
+    assert_eq!((neutral.code, neutral.started()), (0, vec![]));
+    let changed = space.run("s", &["--set", "short.count=4"]);
+    assert_eq!(
+        (changed.code, changed.started()),
+        (0, vec!["short", "table"])
+    );
+}
+
+#[test]
+fn equal_outputs_cut_the_run_short() {
+    let space = Space::new(
+        &PIPELINE
+            .replace("\"hello\"", "\"h\"")
+            .replace("count = 3", "count = 0"),
+    );
+    // The state of a count of zero is made of the seed and the text; equal texts from another stage
+    // change the key of `text` alone.
+    space.complete("s");
+    let renamed = PIPELINE
+        .replace("\"hello\"", "\"h\"")
+        .replace("count = 3", "count = 0");
+    space.write(
+        &renamed
+            .replace("stage.text", "stage.words")
+            .replace("text.rows", "words.rows"),
+    );
+    assert_eq!(
+        space.complete("s").started(),
+        [""; 0],
+        "names are not in keys"
+    );
+}
+
+#[test]
+fn a_run_leaves_its_manifest() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    let manifest = Manifest::newest(&space.store("s"))
+        .unwrap()
+        .expect("written");
+    assert_eq!(manifest.pipeline, "p.toml");
+    assert_eq!(manifest.code, Some(0));
+    assert!(
+        manifest
+            .stages
+            .iter()
+            .all(|s| s.status == StageStatus::Done)
+    );
+    assert!(
+        manifest
+            .stages
+            .iter()
+            .all(|s| !s.outputs.is_empty() && s.attempt == Some(1))
+    );
+    space.complete("s");
+    let manifest = Manifest::newest(&space.store("s"))
+        .unwrap()
+        .expect("written");
+    assert!(
+        manifest
+            .stages
+            .iter()
+            .all(|s| s.status == StageStatus::Cached)
+    );
+}
+
+#[test]
+fn nothing_stays_behind_in_scratch() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    assert_eq!(
+        space.scratch_folders("s"),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+}

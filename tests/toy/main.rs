@@ -1,0 +1,10 @@
+//! Black-box tests of running: the engine with toy kinds is started, killed, stopped and started again.
+//!
+//! What counts is that the store ends with the digests of an unbroken run, whatever happened on the way.
+
+mod cached;
+mod fail;
+mod kill;
+mod share;
+mod space;
+mod stop;

@@ -1,0 +1,135 @@
+//! Several runs and workers on one store.
+
+use std::process::Command;
+
+use starling::report::RunEvent;
+use starling_cache::Store as _;
+
+use crate::space::{Space, toy};
+
+const PIPELINE: &str = r#"
+[stage.text]
+kind = "toy-write"
+text = "hello"
+
+[stage.slow]
+kind = "toy-slow"
+inputs.rows = "text.rows"
+count = 100
+pause = 5
+
+[stage.table]
+kind = "toy-concat"
+inputs.parts.a = "slow.rows"
+"#;
+
+#[test]
+fn two_runs_share_the_work() {
+    let space = Space::new(PIPELINE);
+    let mut first = space.start("s", &[]);
+    first.until_started("slow");
+    let second = space.run("s", &[]);
+    let first = first.finish();
+    assert_eq!((first.code, second.code), (0, 0));
+    assert_eq!(first.stdout, second.stdout);
+    assert!(
+        space.attempts("s").iter().all(|&n| n == 1),
+        "an action ran twice"
+    );
+    let waited = |e: &&RunEvent| matches!(e, RunEvent::Elsewhere { stage, .. } if stage == "slow");
+    assert_eq!(second.events.iter().filter(waited).count(), 1);
+}
+
+#[test]
+fn a_run_takes_over_from_one_that_was_killed() {
+    let space = Space::new(PIPELINE);
+    let mut first = space.start("s", &[]);
+    first.until_started("slow");
+    let mut second = space.start("s", &[]);
+    second.until(|e| matches!(e, RunEvent::Elsewhere { .. }));
+    first.kill();
+    let second = second.finish();
+    assert_eq!(second.code, 0);
+    assert_eq!(second.started(), ["slow", "table"]);
+}
+
+#[test]
+fn small_stages_run_side_by_side_under_the_budget() {
+    let stage = |n: u32| {
+        format!(
+            "[stage.s{n}]\nkind = \"toy-slow\"\nseed = {n}\ncount = 100\npause = 5\nthreads = 1\n"
+        )
+    };
+    let space = Space::new(&format!(
+        "[run]\nthreads = 2\n{}{}{}",
+        stage(1),
+        stage(2),
+        stage(3)
+    ));
+    let ran = space.complete("s");
+    let (mut running, mut most) = (0, 0);
+    for event in &ran.events {
+        match event {
+            RunEvent::Started { .. } => running += 1,
+            RunEvent::Done { .. } => running -= 1,
+            _ => {}
+        }
+        most = most.max(running);
+    }
+    assert_eq!(most, 2);
+}
+
+/// What another machine would do: a worker with nothing but the store and the digest of its spec.
+#[test]
+fn a_worker_needs_only_the_store_and_its_spec() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    let store = space.store("s");
+    let keys = store.actions().unwrap();
+    let records = keys
+        .iter()
+        .map(|key| store.action(key).unwrap().expect("whole"));
+    let slow = records
+        .into_iter()
+        .find(|r| r.stage == "slow")
+        .expect("it ran");
+    let work = || {
+        let status = Command::new(toy())
+            .args(["run-stage", "--store", &store.url(), "--attempt", "7"])
+            .args(["--spec", &slow.spec.to_string()])
+            .status();
+        status.unwrap().code()
+    };
+    assert_eq!(work(), Some(0), "the record is there");
+    assert_eq!(store.attempts(&slow.key).unwrap(), [1]);
+    assert!(store.remove_action(&slow.key).unwrap());
+    assert_eq!(work(), Some(0));
+    let again = store.action(&slow.key).unwrap().expect("made again");
+    assert_eq!((&again.outputs, again.attempt), (&slow.outputs, 7));
+}
+
+#[test]
+fn a_worker_refuses_what_it_cannot_run() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    let store = space.store("s");
+    let no_spec = store.put_bytes(b"{\"format\":1}").unwrap();
+    let future = store.put_bytes(b"{\"format\":99,\"new\":true}").unwrap();
+    let missing = starling_cache::Digest::of(b"nowhere");
+    let url = store.url();
+    for (url, spec, code, words) in [
+        (url.as_str(), no_spec, 3, "is not the spec"),
+        (&url, future, 3, "has format 99"),
+        (&url, missing, 5, "is missing"),
+        ("/nowhere/at all", missing, 5, "no store"),
+    ] {
+        let output = Command::new(toy())
+            .args(["run-stage", "--store", url, "--attempt", "1"])
+            .args(["--spec", &spec.to_string()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
