@@ -117,7 +117,7 @@ impl Attend<'_> {
                 }
                 let width = WIDTH.min(filled - begin);
                 let mut sums = [Line::ZERO; 8];
-                accumulate_any::<S, V>(simd, turned, rows, lines, &mut sums);
+                accumulate_any::<S, V>(simd, turned, lines, &mut sums[..rows]);
                 for (row, sums) in sums[..rows].iter().enumerate() {
                     let scores = &mut scores[row * longest + start + begin..][..width];
                     scores.copy_from_slice(&sums.0[..width]);
@@ -138,7 +138,7 @@ impl Attend<'_> {
                 let lines = &lines[panel * super::cache::BLOCK..];
                 let filled = block.filled.min(longest - start);
                 let shares = &self.buffers.shares[start * rows..(start + filled) * rows];
-                accumulate_any::<S, V>(simd, shares, rows, &lines[..filled], &mut sums);
+                accumulate_any::<S, V>(simd, shares, &lines[..filled], &mut sums[..rows]);
             }
             let begin = panel * WIDTH;
             let width = WIDTH.min(self.head_dim - begin);

@@ -77,15 +77,17 @@ pub(super) fn run(
     });
     let mut finished = Vec::with_capacity(all_samples);
     let mut error: Option<GenerateError> = None;
+    let mut interrupted = false;
     for outcome in outcomes {
         match outcome {
             Ok(list) => finished.extend(list),
             // What went wrong tells more than that the others were stopped for it.
-            Err(GenerateError::Interrupted) if error.is_some() => {}
-            Err(other) => error = Some(other),
+            Err(GenerateError::Interrupted) => interrupted = true,
+            Err(other) => error = error.or(Some(other)),
         }
     }
-    if let Some(error) = error {
+    let interruption = interrupted.then_some(GenerateError::Interrupted);
+    if let Some(error) = error.or(interruption) {
         return Err(error);
     }
     finished.sort_by_key(|&(request, sample, _)| (request, sample));
@@ -256,8 +258,7 @@ impl<'a> Worker<'a> {
             active.sample as u64,
             position as u64,
         );
-        let arch = self.shared.model.arch();
-        let Some(drawn) = draw(arch, logits, sampling, number, &mut self.draws) else {
+        let Some(drawn) = draw(logits, sampling, number, &mut self.draws) else {
             return Err(GenerateError::NotFinite {
                 id: request.id,
                 sample: active.sample,

@@ -11,7 +11,6 @@ mod cache;
 mod math;
 mod model;
 mod random;
-mod rope;
 mod sample;
 mod tile;
 

@@ -1,14 +1,18 @@
 //! The decoder as generation runs it: packed weights, rows of many sequences at once, no gradients.
 
+use std::ops::Range;
+
 use pulp::Arch;
 
 use super::attention::{Attend, Buffers, Query};
 use super::cache::{Cache, CacheShape};
-use super::math;
-use super::rope::Rope;
-use super::tile::{Packed, matmul};
+use super::tile::{self, Packed, matmul};
 use crate::config::ModelConfig;
 use crate::error::LmError;
+use crate::kernels::norm::rms_norm;
+use crate::kernels::rope::{RopeTable, heads_forward};
+use crate::kernels::swiglu::swiglu;
+use crate::kernels::vector::{add_assign, add_row};
 use crate::weights::Weights;
 
 /// Rows of a prompt that are computed at a time; bounds memory, changes no bit.
@@ -31,7 +35,7 @@ struct Layer {
 pub(super) struct Model {
     pub(super) config: ModelConfig,
     arch: Arch,
-    rope: Rope,
+    rope: RopeTable<f32>,
     /// Row-major rows, or none when the head holds them.
     embedding: Option<Vec<f32>>,
     layers: Vec<Layer>,
@@ -45,11 +49,15 @@ pub(super) struct Scratch {
     stream: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    /// 1 / root mean square of each row or head; nothing reads it.
+    inverse: Vec<f32>,
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     branch: Vec<f32>,
-    turned: Vec<f32>,
+    product: tile::Buffers,
     list: Vec<Query>,
     attention: Buffers,
 }
@@ -69,16 +77,12 @@ impl Model {
         Ok(Self {
             config: config.clone(),
             arch: Arch::new(),
-            rope: Rope::new(config),
+            rope: RopeTable::new(config),
             embedding,
             layers: layers.collect::<Result<_, _>>()?,
             norm: weights.values("model.norm.weight")?,
             head,
         })
-    }
-
-    pub(super) fn arch(&self) -> Arch {
-        self.arch
     }
 
     pub(super) fn cache(&self) -> Cache {
@@ -129,7 +133,7 @@ impl Model {
     pub(super) fn logits(&self, rows: &[f32], scratch: &mut Scratch, logits: &mut Vec<f32>) {
         let count = rows.len() / self.config.hidden_size;
         logits.resize(count * self.head.outputs(), 0.0);
-        matmul(self.arch, rows, &self.head, &mut scratch.turned, logits);
+        matmul(self.arch, rows, &self.head, &mut scratch.product, logits);
     }
 
     /// Runs the layers: every token on the one cache in turn, or one token on each cache.
@@ -167,20 +171,19 @@ impl Model {
 
     /// `normed = rms_norm(stream)`.
     fn normalise(&self, weight: &[f32], scratch: &mut Scratch) {
-        let (hidden, epsilon) = (weight.len(), self.config.rms_norm_eps as f32);
-        let Scratch { stream, normed, .. } = scratch;
+        let Scratch {
+            stream,
+            normed,
+            inverse,
+            ..
+        } = scratch;
         normed.resize(stream.len(), 0.0);
-        let rows = stream
-            .chunks_exact(hidden)
-            .zip(normed.chunks_exact_mut(hidden));
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                for (row, normed) in rows {
-                    math::rms_norm(row, weight, epsilon, normed);
-                }
-            },
-        );
+        inverse.resize(stream.len() / weight.len(), 0.0);
+        rms_norm(stream, weight, self.epsilon(), normed, inverse);
+    }
+
+    fn epsilon(&self) -> f32 {
+        self.config.rms_norm_eps as f32
     }
 
     /// Adds the attention of a layer to the stream.
@@ -192,132 +195,111 @@ impl Model {
         positions: &[usize],
         scratch: &mut Scratch,
     ) {
-        let config = &self.config;
         self.normalise(&layer.input_norm, scratch);
-        let width = layer.qkv.outputs();
-        let (query, key) = (config.query_size(), config.key_size());
-        let rows = positions.len();
-        let per_cache = rows / caches.len();
-        scratch.qkv.resize(rows * width, 0.0);
-        let Scratch {
-            normed,
-            qkv,
-            turned,
-            ..
-        } = scratch;
-        matmul(self.arch, normed, &layer.qkv, turned, qkv);
-        for (row, (values, &position)) in qkv.chunks_exact_mut(width).zip(positions).enumerate() {
-            self.place(layer, values, position);
-            let (keys, values) = values[query..].split_at(key);
-            caches[row / per_cache].write(index, position, keys, values);
+        self.project(layer, positions, scratch);
+        let (query, key) = (self.config.query_size(), self.config.key_size());
+        let per_cache = positions.len() / caches.len();
+        let rows = scratch.qkv.chunks_exact(layer.qkv.outputs());
+        let rows = rows.zip(scratch.keys.chunks_exact(key)).zip(positions);
+        for (row, ((qkv, keys), &position)) in rows.enumerate() {
+            caches[row / per_cache].write(index, position, keys, &qkv[query + key..]);
         }
-        scratch.attended.resize(rows * query, 0.0);
+        scratch.attended.resize(positions.len() * query, 0.0);
         for (number, cache) in caches.iter().enumerate() {
-            self.attend_cache(
-                index,
-                cache,
-                number * per_cache,
-                positions,
-                scratch,
-                per_cache,
-            );
+            let rows = number * per_cache..(number + 1) * per_cache;
+            self.attend_cache(index, cache, rows, positions, scratch);
         }
         let Scratch {
             attended,
             branch,
-            turned,
+            product,
             stream,
             ..
         } = scratch;
-        self.add_product(attended, &layer.output, turned, branch, stream);
+        self.add_product(attended, &layer.output, product, branch, stream);
     }
 
-    /// Biases, norms and positions of a row's queries and keys.
-    fn place(&self, layer: &Layer, row: &mut [f32], position: usize) {
+    /// Queries and keys, normalised and turned to their positions, and values (left in `qkv`).
+    fn project(&self, layer: &Layer, positions: &[usize], scratch: &mut Scratch) {
         let config = &self.config;
-        let epsilon = config.rms_norm_eps as f32;
-        let (dim, query) = (config.head_dim, config.query_size());
-        let turning = query + config.key_size();
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                if let Some(bias) = &layer.qkv_bias {
-                    math::add(row, bias);
-                }
-                for (head, values) in row[..turning].chunks_exact_mut(dim).enumerate() {
-                    let norm = if head * dim < query {
-                        &layer.q_norm
-                    } else {
-                        &layer.k_norm
-                    };
-                    if let Some(weight) = norm {
-                        math::rms_norm_in_place(values, weight, epsilon);
-                    }
-                    self.rope.turn(values, position);
-                }
-            },
-        );
+        let (query, key) = (config.query_size(), config.key_size());
+        let (rows, width) = (positions.len(), layer.qkv.outputs());
+        let Scratch {
+            normed,
+            qkv,
+            queries,
+            keys,
+            inverse,
+            product,
+            ..
+        } = scratch;
+        qkv.resize(rows * width, 0.0);
+        matmul(self.arch, normed, &layer.qkv, product, qkv);
+        if let Some(bias) = &layer.qkv_bias {
+            add_row(qkv, bias);
+        }
+        inverse.resize(rows * config.num_attention_heads, 0.0);
+        let parts = [
+            (0, query, queries, &layer.q_norm),
+            (query, key, keys, &layer.k_norm),
+        ];
+        for (offset, size, out, norm) in parts {
+            out.resize(rows * size, 0.0);
+            heads_forward(
+                qkv,
+                width,
+                offset,
+                norm.as_deref(),
+                self.epsilon(),
+                &self.rope,
+                positions,
+                out,
+                inverse,
+            );
+        }
     }
 
-    /// Attention of the rows that belong to one cache.
+    /// Attention of the rows that belong to one cache: of a prompt, rows are taken together; of a single row, the
+    /// heads that share keys.
     fn attend_cache(
         &self,
         layer: usize,
         cache: &Cache,
-        first: usize,
+        rows: Range<usize>,
         positions: &[usize],
         scratch: &mut Scratch,
-        count: usize,
     ) {
         let config = &self.config;
         let (dim, query) = (config.head_dim, config.query_size());
-        let width = query + 2 * config.key_size();
         let group = config.num_attention_heads / config.num_key_value_heads;
-        // Queries lie in rows of `qkv`; outputs are wanted in rows of `attended`, so those of one call are gathered.
+        let together = if rows.len() == 1 { group } else { 1 };
         let Scratch {
-            qkv,
+            queries,
             attended,
             list,
             attention,
             ..
         } = scratch;
-        let rows = first..first + count;
-        let queries = &mut attended[rows.start * query..rows.end * query];
-        for (queries, row) in queries.chunks_exact_mut(query).zip(rows.clone()) {
-            queries.copy_from_slice(&qkv[row * width..][..query]);
-        }
-        let asked = &mut qkv[rows.start * width..][..count * query];
-        asked.copy_from_slice(queries);
-        for head in 0..config.num_key_value_heads {
-            for member in 0..group {
-                if count == 1 && member > 0 {
-                    break;
-                }
-                list.clear();
-                let members = if count == 1 {
-                    0..group
-                } else {
-                    member..member + 1
-                };
-                for row in 0..count {
-                    list.extend(members.clone().map(|member| Query {
-                        start: row * query + (head * group + member) * dim,
-                        visible: positions[first + row] + 1,
-                    }));
-                }
-                let call = Attend {
-                    cache,
-                    layer,
-                    head,
-                    head_dim: dim,
-                    scale: (1.0 / (dim as f64).sqrt()) as f32,
-                    list,
-                    queries: asked,
-                    buffers: attention,
-                    out: queries,
-                };
-                call.run(self.arch);
+        for first in (0..config.num_attention_heads).step_by(together) {
+            list.clear();
+            for row in rows.clone() {
+                list.extend((first..first + together).map(|head| Query {
+                    start: row * query + head * dim,
+                    visible: positions[row] + 1,
+                }));
             }
+            let call = Attend {
+                cache,
+                layer,
+                head: first / group,
+                head_dim: dim,
+                scale: (1.0 / (dim as f64).sqrt()) as f32,
+                list,
+                queries,
+                buffers: attention,
+                out: attended,
+            };
+            call.run(self.arch);
         }
     }
 
@@ -331,24 +313,15 @@ impl Model {
             gate_up,
             inner,
             branch,
-            turned,
+            product,
             stream,
             ..
         } = scratch;
         gate_up.resize(rows * 2 * inner_size, 0.0);
         inner.resize(rows * inner_size, 0.0);
-        matmul(self.arch, normed, &layer.gate_up, turned, gate_up);
-        self.arch.dispatch(
-            #[inline(always)]
-            || {
-                let rows = gate_up.chunks_exact(2 * inner_size);
-                for (both, inner) in rows.zip(inner.chunks_exact_mut(inner_size)) {
-                    let (gate, up) = both.split_at(inner_size);
-                    math::swiglu(gate, up, inner);
-                }
-            },
-        );
-        self.add_product(inner, &layer.down, turned, branch, stream);
+        matmul(self.arch, normed, &layer.gate_up, product, gate_up);
+        swiglu(gate_up, inner_size, inner);
+        self.add_product(inner, &layer.down, product, branch, stream);
     }
 
     /// `stream += x · weightᵀ`.
@@ -356,16 +329,13 @@ impl Model {
         &self,
         x: &[f32],
         weight: &Packed,
-        turned: &mut Vec<f32>,
+        product: &mut tile::Buffers,
         branch: &mut Vec<f32>,
         stream: &mut [f32],
     ) {
         branch.resize(stream.len(), 0.0);
-        matmul(self.arch, x, weight, turned, branch);
-        self.arch.dispatch(
-            #[inline(always)]
-            || math::add(stream, branch),
-        );
+        matmul(self.arch, x, weight, product, branch);
+        add_assign(stream, branch);
     }
 }
 

@@ -1,9 +1,8 @@
 //! From logits to a token: what is drawn, and what is recorded about the draw.
 
-use pulp::Arch;
-
-use super::math;
+use super::math::{Partition, partition, tempered};
 use super::{Sampling, TopToken};
+use crate::kernels::Real;
 
 /// What one position gave.
 #[derive(Clone, Debug)]
@@ -23,25 +22,22 @@ pub(super) struct SampleScratch {
 
 /// Draws a token by a number in `[0, 1)`; none when the logits are no distribution (not a number, or infinite).
 pub(super) fn draw(
-    arch: Arch,
     logits: &[f32],
     sampling: &Sampling,
     uniform: f64,
     scratch: &mut SampleScratch,
 ) -> Option<Drawn> {
-    let (greatest, (mass, moment)) = arch.dispatch(
-        #[inline(always)]
-        || {
-            let greatest = math::max(logits);
-            (greatest, math::partition(logits, greatest))
-        },
-    );
+    let Partition {
+        greatest,
+        mass,
+        moment,
+    } = partition(logits);
     if !greatest.is_finite() || !mass.is_finite() {
         return None;
     }
     let logprob = |logit: f32| (f64::from(logit - greatest) - mass.ln()) as f32;
     let token = if sampling.temperature > 0.0 {
-        chosen(arch, logits, greatest, sampling, uniform, scratch)
+        chosen(logits, greatest, sampling, uniform, scratch)
     } else {
         let place = logits.iter().position(|&logit| logit >= greatest);
         place.unwrap_or(0) as u32
@@ -89,7 +85,6 @@ fn greater_first(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
 
 /// A token of the tempered and truncated distribution, by inverting its distribution function.
 fn chosen(
-    arch: Arch,
     logits: &[f32],
     greatest: f32,
     sampling: &Sampling,
@@ -105,21 +100,13 @@ fn chosen(
     };
     if kept == all && sampling.top_p >= 1.0 {
         masses.resize(all, 0.0);
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (mass, &logit) in masses.iter_mut().zip(logits) {
-                    *mass = math::exp((logit - greatest) * scale);
-                }
-            },
-        );
+        tempered(logits, greatest, scale, masses);
         return inverse(masses, uniform) as u32;
     }
     let total = if kept == all {
-        let masses = logits
-            .iter()
-            .map(|&logit| math::exp((logit - greatest) * scale));
-        Some(masses.map(f64::from).sum())
+        masses.resize(all, 0.0);
+        tempered(logits, greatest, scale, masses);
+        Some(masses.iter().copied().map(f64::from).sum())
     } else {
         None
     };
@@ -128,10 +115,8 @@ fn chosen(
     loop {
         best(logits, size, list);
         masses.clear();
-        let listed = list
-            .iter()
-            .map(|&(logit, _)| math::exp((logit - greatest) * scale));
-        masses.extend(listed);
+        let listed = list.iter().map(|&(logit, _)| (logit - greatest) * scale);
+        masses.extend(listed.map(Real::exp));
         let listed: f64 = masses.iter().copied().map(f64::from).sum();
         let wanted = f64::from(sampling.top_p) * total.unwrap_or(listed);
         if listed >= wanted || size >= kept {
@@ -236,7 +221,7 @@ mod tests {
             for i in 0..draws {
                 // Evenly spaced numbers make the counts exact up to one each.
                 let uniform = (f64::from(i) + 0.5) / f64::from(draws);
-                let drawn = draw(Arch::new(), &logits, &sampling, uniform, &mut scratch).unwrap();
+                let drawn = draw(&logits, &sampling, uniform, &mut scratch).unwrap();
                 counts[drawn.token as usize] += 1;
             }
             for (id, (&n, &p)) in counts.iter().zip(&probs).enumerate() {
@@ -258,13 +243,7 @@ mod tests {
             top_logprobs: 5,
             ..Sampling::default()
         };
-        let drawn = draw(
-            Arch::new(),
-            &logits,
-            &sampling,
-            0.9,
-            &mut SampleScratch::default(),
-        );
+        let drawn = draw(&logits, &sampling, 0.9, &mut SampleScratch::default());
         let drawn = drawn.unwrap();
         let mass: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
         let exact = |id: u32| f64::from(logits[id as usize]) - mass.ln();
@@ -292,22 +271,17 @@ mod tests {
         };
         let scratch = &mut SampleScratch::default();
         let tied = vec![1.0; 500];
-        let drawn = draw(Arch::new(), &tied, &greedy, 0.5, scratch).unwrap();
+        let drawn = draw(&tied, &greedy, 0.5, scratch).unwrap();
         assert_eq!(drawn.token, 0);
         assert!(drawn.top.iter().map(|top| top.id).eq([0, 1, 2]));
         for broken in [f32::NAN, f32::INFINITY] {
             let logits = [0.0, broken, 1.0];
-            assert!(draw(Arch::new(), &logits, &greedy, 0.5, scratch).is_none());
+            assert!(draw(&logits, &greedy, 0.5, scratch).is_none());
         }
         let none = [f32::NEG_INFINITY; 4];
-        assert!(draw(Arch::new(), &none, &greedy, 0.5, scratch).is_none());
+        assert!(draw(&none, &greedy, 0.5, scratch).is_none());
         let one = [f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY];
         let warm = Sampling::default();
-        assert_eq!(
-            draw(Arch::new(), &one, &warm, 0.999, scratch)
-                .unwrap()
-                .token,
-            1
-        );
+        assert_eq!(draw(&one, &warm, 0.999, scratch).unwrap().token, 1);
     }
 }

@@ -8,6 +8,9 @@ use pulp::{Arch, Simd, WithSimd};
 /// Outputs in a line.
 pub(super) const WIDTH: usize = 32;
 
+/// Inputs that all rows pass before the next ones, so that the lines stay in the nearest cache.
+const DEPTH: usize = 128;
+
 /// Values of neighbouring outputs for one input, aligned for the widest registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -61,21 +64,30 @@ impl Packed {
     }
 }
 
+/// Buffers that are kept between calls.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    /// `x`, turned tile by tile
+    turned: Vec<f32>,
+    /// A line of sums a row
+    sums: Vec<Line>,
+}
+
 /// `out = x · weightᵀ`.
 ///
 /// # Shapes
-/// `x` `[rows, inputs]`, `out` `[rows, outputs]`; `turned` is scratch.
+/// `x` `[rows, inputs]`, `out` `[rows, outputs]`.
 pub(super) fn matmul(
     arch: Arch,
     x: &[f32],
     weight: &Packed,
-    turned: &mut Vec<f32>,
+    buffers: &mut Buffers,
     out: &mut [f32],
 ) {
     arch.dispatch(MatMul {
         x,
         weight,
-        turned,
+        buffers,
         out,
     });
 }
@@ -83,7 +95,7 @@ pub(super) fn matmul(
 struct MatMul<'a> {
     x: &'a [f32],
     weight: &'a Packed,
-    turned: &'a mut Vec<f32>,
+    buffers: &'a mut Buffers,
     out: &'a mut [f32],
 }
 
@@ -108,7 +120,7 @@ impl MatMul<'_> {
         let Self {
             x,
             weight,
-            turned,
+            buffers: Buffers { turned, sums },
             out,
         } = self;
         let (inputs, outputs) = (weight.inputs, weight.outputs);
@@ -122,22 +134,26 @@ impl MatMul<'_> {
                 turn(&x[tile.clone()], count, &mut turned[tile]);
             },
         );
+        sums.resize(rows, Line::ZERO);
         for (panel, lines) in weight.lines.chunks_exact(inputs).enumerate() {
+            sums.fill(Line::ZERO);
+            for (depth, lines) in lines.chunks(DEPTH).enumerate() {
+                for_tiles::<R>(
+                    rows,
+                    #[inline(always)]
+                    |first, count| {
+                        let begin = first * inputs + depth * DEPTH * count;
+                        let x = &turned[begin..begin + lines.len() * count];
+                        let sums = &mut sums[first..first + count];
+                        accumulate_any::<S, V>(simd, x, lines, sums);
+                    },
+                );
+            }
             let start = panel * WIDTH;
             let width = WIDTH.min(outputs - start);
-            for_tiles::<R>(
-                rows,
-                #[inline(always)]
-                |first, count| {
-                    let x = &turned[first * inputs..(first + count) * inputs];
-                    let mut sums = [Line::ZERO; 8];
-                    accumulate_any::<S, V>(simd, x, count, lines, &mut sums);
-                    for (row, sums) in sums[..count].iter().enumerate() {
-                        let out = &mut out[(first + row) * outputs + start..][..width];
-                        out.copy_from_slice(&sums.0[..width]);
-                    }
-                },
-            );
+            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+                out[start..start + width].copy_from_slice(&sums.0[..width]);
+            }
         }
     }
 }
@@ -175,11 +191,10 @@ fn turn(x: &[f32], count: usize, turned: &mut [f32]) {
 pub(super) fn accumulate_any<S: Simd, const V: usize>(
     simd: S,
     x: &[f32],
-    rows: usize,
     lines: &[Line],
-    sums: &mut [Line; 8],
+    sums: &mut [Line],
 ) {
-    match rows {
+    match sums.len() {
         8 => accumulate::<S, V, 8>(simd, x, lines, sums),
         4 => accumulate::<S, V, 4>(simd, x, lines, sums),
         2 => accumulate::<S, V, 2>(simd, x, lines, sums),
@@ -196,7 +211,7 @@ fn accumulate<S: Simd, const V: usize, const R: usize>(
     simd: S,
     x: &[f32],
     lines: &[Line],
-    sums: &mut [Line; 8],
+    sums: &mut [Line],
 ) {
     let mut chains = [[simd.splat_f32s(0.0); V]; R];
     for (chain, sum) in chains.iter_mut().zip(sums.iter()) {
@@ -251,7 +266,7 @@ mod tests {
                 .collect();
             for arch in [Arch::new(), Arch::Scalar] {
                 let mut out = vec![f32::NAN; rows * outputs];
-                matmul(arch, &x, &weight, &mut Vec::new(), &mut out);
+                matmul(arch, &x, &weight, &mut Buffers::default(), &mut out);
                 assert_eq!(out, expected, "{rows} {inputs} {outputs} {arch:?}");
             }
             let mut row = vec![0.0; inputs];
