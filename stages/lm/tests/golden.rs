@@ -1,5 +1,10 @@
 //! Losses, advantages and the optimizer against results of the published implementations.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, as tests do"
+)]
+
 #[path = "golden/baselines.rs"]
 mod baselines;
 #[path = "golden/ckd.rs"]

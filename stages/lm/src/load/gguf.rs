@@ -19,10 +19,12 @@ use crate::weights::{Weights, expected_shapes};
 
 /// GPT-2's words with every digit on its own, as SmolLM cuts them: digits are taken out first, so white space
 /// before a digit ends its piece and stays whole.
-const SMOLLM_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+";
+const SMOLLM_WORDS: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+";
 
 /// GPT-2's own words.
-const GPT2_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2_WORDS: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// Llama 3's words: digits in threes.
 const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -37,7 +39,10 @@ pub fn load_gguf(path: &Path) -> Result<Checkpoint, LmError> {
     let mut reader = BufReader::new(file);
     let wrong = |reason: String| LmError::Config(format!("{}: {reason}", path.display()));
     let content = Content::read(&mut reader).map_err(|e| wrong(format!("not a GGUF file: {e}")))?;
-    let meta = Metadata { content: &content, path };
+    let meta = Metadata {
+        content: &content,
+        path,
+    };
     let config = meta.config()?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in expected_shapes(&config) {
@@ -49,19 +54,30 @@ pub fn load_gguf(path: &Path) -> Result<Checkpoint, LmError> {
             .and_then(|t| t.dequantize(&Device::Cpu))
             .map_err(|e| damaged(format!("`{stored}`: {e}")))?;
         if tensor.dims() != shape {
-            return Err(damaged(format!("`{stored}` is {:?}, not {shape:?}", tensor.dims())));
+            return Err(damaged(format!(
+                "`{stored}` is {:?}, not {shape:?}",
+                tensor.dims()
+            )));
         }
         let heads = match config.architecture {
             Architecture::Llama if name.ends_with("q_proj.weight") => config.num_attention_heads,
             Architecture::Llama if name.ends_with("k_proj.weight") => config.num_key_value_heads,
             _ => 0,
         };
-        let tensor = if heads > 0 { halves(&tensor, heads)? } else { tensor };
+        let tensor = if heads > 0 {
+            halves(&tensor, heads)?
+        } else {
+            tensor
+        };
         tensors.insert(name, tensor);
     }
     let weights = Weights(tensors);
     weights.check(&config)?;
-    Ok(Checkpoint { files: meta.tokenizer_files()?, config, weights })
+    Ok(Checkpoint {
+        files: meta.tokenizer_files()?,
+        config,
+        weights,
+    })
 }
 
 /// Puts the rows of each head, stored as pairs (x₀, y₀, x₁, y₁, …), back into halves (x₀, x₁, …, y₀, y₁, …).
@@ -114,7 +130,10 @@ impl Metadata<'_> {
     }
 
     fn get(&self, key: &str) -> Result<&Value, LmError> {
-        self.content.metadata.get(key).ok_or_else(|| self.wrong(format!("`{key}` is missing")))
+        self.content
+            .metadata
+            .get(key)
+            .ok_or_else(|| self.wrong(format!("`{key}` is missing")))
     }
 
     fn text(&self, key: &str) -> Result<&str, LmError> {
@@ -128,7 +147,9 @@ impl Metadata<'_> {
         let value = self.get(key)?;
         let number = value.to_u64().or_else(|_| value.to_u32().map(u64::from));
         let number = number.or_else(|_| {
-            value.to_i32().and_then(|n| u64::try_from(n).map_err(candle_core::Error::wrap))
+            value
+                .to_i32()
+                .and_then(|n| u64::try_from(n).map_err(candle_core::Error::wrap))
         });
         number
             .ok()
@@ -178,10 +199,15 @@ impl Metadata<'_> {
         let real = |key: &str| self.real(&format!("{family}.{key}"));
         let heads = count("attention.head_count")?;
         let hidden = count("embedding_length")?;
-        if self.content.metadata.contains_key(&format!("{family}.rope.scaling.type"))
+        if self
+            .content
+            .metadata
+            .contains_key(&format!("{family}.rope.scaling.type"))
             || self.content.tensor_infos.contains_key("rope_freqs.weight")
         {
-            return Err(self.wrong("scaled rotary positions in GGUF are not read; use the Hugging Face folder"));
+            return Err(self.wrong(
+                "scaled rotary positions in GGUF are not read; use the Hugging Face folder",
+            ));
         }
         let config = ModelConfig {
             architecture,
@@ -221,7 +247,11 @@ impl Metadata<'_> {
         let merges: Option<Vec<(String, String)>> = self
             .texts("tokenizer.ggml.merges")?
             .iter()
-            .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
+            .map(|merge| {
+                merge
+                    .split_once(' ')
+                    .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            })
             .collect();
         let merges = merges.ok_or_else(|| self.wrong("a merge is not two tokens"))?;
         let kinds = self.list("tokenizer.ggml.token_type").unwrap_or_default();
@@ -235,16 +265,17 @@ impl Metadata<'_> {
                 _ => None,
             })
             .collect();
-        let named = |key: &str| {
-            self.id(key).and_then(|id| tokens.get(id as usize)).cloned()
-        };
+        let named = |key: &str| self.id(key).and_then(|id| tokens.get(id as usize)).cloned();
         let config = TokenizerConfig {
             eos_token: named("tokenizer.ggml.eos_token_id"),
             pad_token: named("tokenizer.ggml.padding_token_id"),
             model_max_length: None,
             chat_template: self.text("tokenizer.chat_template").ok().map(str::to_owned),
         };
-        let vocabulary = Vocabulary { tokens: tokens.clone(), merges };
+        let vocabulary = Vocabulary {
+            tokens: tokens.clone(),
+            merges,
+        };
         let tokenizer = tokenizer::assemble(&vocabulary, &special, words, compose)
             .map_err(|e| self.wrong(e))?;
         tokenizer.files(&config).map_err(|e| self.wrong(e))
@@ -259,13 +290,21 @@ mod tests {
     fn pairs_become_halves() {
         // One head of four rows: (x0, y0, x1, y1) -> (x0, x1, y0, y1).
         let stored = Tensor::from_vec(vec![0f32, 10.0, 1.0, 11.0], (4, 1), &Device::Cpu).unwrap();
-        let rows = halves(&stored, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let rows = halves(&stored, 1)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
         assert_eq!(rows, [0.0, 1.0, 10.0, 11.0]);
     }
 
     #[test]
     fn every_tensor_of_a_model_has_a_stored_name() {
-        for name in ["model.layers.3.self_attn.q_norm.weight", "model.layers.0.self_attn.k_proj.bias"] {
+        for name in [
+            "model.layers.3.self_attn.q_norm.weight",
+            "model.layers.0.self_attn.k_proj.bias",
+        ] {
             assert!(stored_name(name).is_some(), "{name}");
         }
         assert_eq!(
@@ -279,7 +318,12 @@ mod tests {
     fn a_file_that_is_no_gguf_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        for bytes in [&b""[..], b"GGUF", b"GGUF\x03\0\0\0\xff\xff\xff\xff", b"something else"] {
+        for bytes in [
+            &b""[..],
+            b"GGUF",
+            b"GGUF\x03\0\0\0\xff\xff\xff\xff",
+            b"something else",
+        ] {
             std::fs::write(&path, bytes).unwrap();
             let error = load_gguf(&path).unwrap_err().to_string();
             assert!(error.contains("model.gguf"), "{error}");
