@@ -28,7 +28,9 @@ pub use format::{Corpus, Formatter};
 pub use labels::{Label, Tag, label_last, label_messages, report};
 pub use proportion::{Categories, MinCounts, Proportions, Selection, estimate_tokens, select};
 pub use python_random::PythonRandom;
-pub use rollout::{Answered, answer_rows, answers_needed, judge_answer, rollout_prompt};
+pub use rollout::{
+    Answered, RolledOut, answer_rows, answers_needed, judge_answer, roll_out, rollout_prompt,
+};
 pub use trainset::{ThinkFormat, TrainRow, last_alone, prompt, train_row};
 
 /// Why a row, or a turn of it, is dropped.

@@ -630,41 +630,100 @@ fn golden_star_rollout() {
         .iter()
         .map(|row| (text(row, "id"), row))
         .collect();
-    let (mut passed, mut rows, mut succeeded, mut cases) = (Vec::new(), Vec::new(), 0, 0);
-    for seed in seeds {
-        if !prepare::answers_needed(seed) {
-            passed.push(seed.clone());
-            succeeded += 1;
-            continue;
-        }
-        let answers = answers[text(seed, "id")];
-        let texts: Vec<_> = list(answers, "texts")
+    let texts = |seed: &Value| -> Vec<String> {
+        let texts = answers
+            .get(text(seed, "id"))
+            .map_or(&[][..], |row| list(row, "texts"));
+        texts
             .iter()
             .map(|text| text.as_str().unwrap().to_owned())
-            .collect();
+            .collect()
+    };
+    let mut cases = 0;
+    for seed in seeds {
+        let Some(answers) = answers.get(text(seed, "id")) else {
+            continue;
+        };
         let tools = ToolSet::unwrapped(seed.get("tools").unwrap(), Mode::Faithful).unwrap();
-        let judged = texts
-            .iter()
-            .map(|text| prepare::judge_answer(&tools, text, Mode::Faithful));
         let expected = list(answers, "valid").iter().zip(list(answers, "parsed"));
-        for (judged, (valid, parsed)) in judged.zip(expected) {
+        for (text, (valid, parsed)) in texts(seed).iter().zip(expected) {
             cases += 1;
+            let judged = prepare::judge_answer(&tools, text, Mode::Faithful);
             assert_eq!(&Value::Bool(judged.is_ok()), valid, "{judged:?}");
             let Ok(judged) = judged else { continue };
             for name in ["reasoning_content", "content", "tool_calls"] {
                 assert_same(judged.get(name).unwrap(), parsed.get(name).unwrap());
             }
         }
-        let answered = prepare::answer_rows(seed, &texts, Mode::Faithful).unwrap();
-        succeeded += usize::from(answered.valid > 0);
-        rows.extend(answered.rows);
     }
-    let got: Vec<_> = passed.into_iter().chain(rows).collect();
-    assert_eq!(got.len(), count(&all, "total_outputs"));
-    for (got, expected) in got.iter().zip(list(&all, "results")) {
-        assert_same(got, expected);
-    }
-    assert_eq!(succeeded, count(&all, "success_inputs"));
-    assert_eq!(seeds.len() - succeeded, count(&all, "discarded"));
+    let mut failures: BTreeMap<usize, i64> = all
+        .get("engine_failures_by_batch")
+        .and_then(Value::as_dict)
+        .unwrap()
+        .iter()
+        .map(|(batch, failures)| (batch.parse().unwrap(), failures.as_i64().unwrap()))
+        .collect();
+    let (batch_size, tries) = (count(&all, "batch_size"), count(&all, "max_rollout"));
+    let got = prepare::roll_out(seeds, batch_size, tries, Mode::Faithful, |batch, seeds| {
+        let left = failures.entry(batch).or_default();
+        *left -= 1;
+        if *left >= 0 {
+            Err(())
+        } else {
+            Ok(seeds.iter().map(|seed| texts(seed)).collect())
+        }
+    });
+    assert_same(&Value::List(got.rows), all.get("results").unwrap());
+    assert_same(
+        &Value::List(got.calls.into_iter().map(int).collect()),
+        all.get("engine_calls").unwrap(),
+    );
+    assert_eq!(list(&all, "results").len(), count(&all, "total_outputs"));
+    assert_eq!(got.succeeded, count(&all, "success_inputs"));
+    assert_eq!(got.discarded, count(&all, "discarded"));
     finish("rollout", cases);
+}
+
+#[test]
+fn golden_star_handmade_summary() {
+    let summary = document("star/data", "handmade_summary.json");
+    let template = ChatTemplate::qwen3();
+    for (corpus, name) in [
+        (Corpus::Xlam, "xlam"),
+        (Corpus::ToolMind, "toolmind"),
+        (Corpus::ToolAce, "toolace"),
+        (Corpus::Hammer, "hammer"),
+    ] {
+        let expected = summary.get(name).unwrap();
+        let raw = file_rows("star/data", &format!("{name}_raw"));
+        let mut formatter = Formatter::new(corpus, Mode::Faithful);
+        let formatted: Vec<_> = raw.iter().flat_map(|row| formatter.push(row)).collect();
+        let filtered: Vec<_> = formatted
+            .iter()
+            .map(|row| prepare::self_reward(row, &template, Mode::Faithful))
+            .collect();
+        let raised = |result: &&Result<f64, (DropReason, f64)>| {
+            matches!(
+                result,
+                Err((DropReason::PromptRender | DropReason::TargetRender, _))
+            )
+        };
+        assert_eq!(raw.len(), count(expected, "raw"), "{name}");
+        assert_eq!(formatted.len(), count(expected, "formatted"), "{name}");
+        assert_eq!(
+            filtered.iter().filter(|r| r.is_ok()).count(),
+            count(expected, "kept"),
+            "{name}"
+        );
+        let raises = filtered.iter().filter(raised).count();
+        assert_eq!(raises, count(expected, "filter_raises"), "{name}");
+        let dropped: usize = formatter.drops().values().sum();
+        assert_eq!(
+            dropped,
+            list(expected, "messages").len(),
+            "{name} {:?}",
+            formatter.drops()
+        );
+    }
+    finish("handmade_summary", 4);
 }

@@ -116,6 +116,67 @@ pub fn answer_rows(seed: &Value, texts: &[String], mode: Mode) -> Result<Answere
     Ok(answered)
 }
 
+/// What became of a whole rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolledOut<E> {
+    /// Seeds that pass through, then the rows of the answered ones, in order.
+    pub rows: Vec<Value>,
+    /// Seeds that gave at least one row.
+    pub succeeded: usize,
+    /// Seeds that gave none: no valid answer, or no answer at all.
+    pub discarded: usize,
+    /// The batch of each call of the engine.
+    pub calls: Vec<usize>,
+    /// The last error of each batch that was given up.
+    pub errors: Vec<E>,
+}
+
+/// Has the seeds that need it answered in batches. The engine gets a batch's seeds and returns the texts of
+/// each; a batch is tried again only when the engine fails, `tries` times in all, and then given up.
+pub fn roll_out<E>(
+    seeds: &[Value],
+    batch_size: usize,
+    tries: usize,
+    mode: Mode,
+    mut engine: impl FnMut(usize, &[&Value]) -> Result<Vec<Vec<String>>, E>,
+) -> RolledOut<E> {
+    let (needed, passed): (Vec<_>, Vec<_>) = seeds.iter().partition(|seed| answers_needed(seed));
+    let mut rolled = RolledOut {
+        succeeded: passed.len(),
+        rows: passed.into_iter().cloned().collect(),
+        discarded: 0,
+        calls: Vec::new(),
+        errors: Vec::new(),
+    };
+    for (batch, seeds) in needed.chunks(batch_size.max(1)).enumerate() {
+        let mut texts = Vec::new();
+        for attempt in 1..=tries.max(1) {
+            rolled.calls.push(batch);
+            match engine(batch, seeds) {
+                Ok(answers) => {
+                    texts = answers;
+                    break;
+                }
+                Err(error) if attempt >= tries => rolled.errors.push(error),
+                Err(_) => {}
+            }
+        }
+        texts.resize(seeds.len(), Vec::new());
+        for (seed, texts) in seeds.iter().zip(texts) {
+            let rows = answer_rows(seed, &texts, mode).map(|answered| answered.rows);
+            let rows = rows.unwrap_or_default();
+            let count = if rows.is_empty() {
+                &mut rolled.discarded
+            } else {
+                &mut rolled.succeeded
+            };
+            *count += 1;
+            rolled.rows.extend(rows);
+        }
+    }
+    rolled
+}
+
 fn identity(message: &Value) -> (String, Vec<String>, String) {
     let sorted = Dumps {
         sort_keys: true,
