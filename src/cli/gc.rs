@@ -71,7 +71,7 @@ fn used(store: &LocalStore, n: usize) -> Result<BTreeSet<starling_cache::ActionK
             Failure::new(exit::CACHE, text)
         })?;
         let keys = manifest.stages.iter().filter_map(|s| s.key.as_ref());
-        used.extend(keys.filter_map(|key| key.parse().ok()));
+        used.extend(keys.filter_map(|key| key.parse::<starling_cache::ActionKey>().ok()));
     }
     Ok(used)
 }

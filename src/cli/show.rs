@@ -71,7 +71,7 @@ fn describe(
 }
 
 fn artifact(output: &OutputRef, store: &LocalStore) -> Result<Value, Failure> {
-    let path = |digest| store.blob_path(digest);
+    let path = |digest: &starling_cache::Digest| store.blob_path(digest);
     let mut value = json!({"digest": output.digest, "bytes": output.bytes});
     if output.tree {
         let manifest = store.manifest(&output.digest)?;

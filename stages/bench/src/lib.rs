@@ -1,1 +1,4 @@
 //! BFCL and ACEBench: data, prompts, checkers, back ends.
+
+pub mod acebench;
+pub mod bfcl;

@@ -1,5 +1,6 @@
 //! Log-probabilities of given texts: one forward pass, no sampling.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,15 +51,17 @@ pub fn score(
     let lens: Vec<usize> = requests.iter().map(|request| request.ids.len()).collect();
     let chunks = cut(&lens, CHUNK_TOKENS);
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Vec<Scores>, LmError>>>> =
-        Mutex::new(chunks.iter().map(|_| None).collect());
+    let results = Mutex::new(BTreeMap::new());
     let run = || {
         let mut scratch = Scratch::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = chunks.get(at) else { break };
             let result = score_chunk(decoder, &requests[chunk.clone()], k, &mut scratch);
-            results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result);
+            results
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(at, result);
         }
     };
     std::thread::scope(|scope| {
@@ -69,7 +72,7 @@ pub fn score(
     });
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut scores = Vec::with_capacity(requests.len());
-    for result in results.into_iter().flatten() {
+    for result in results.into_values() {
         scores.extend(result?);
     }
     Ok(scores)

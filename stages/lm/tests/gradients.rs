@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Tensor, Var};
 use starling_lm::decoder::composed;
 use starling_lm::loss::{Divergence, TopKSettings};
+use starling_lm::policy::{KlEstimator, PolicySettings, Ratio};
 use starling_lm::rng::SplitMix64;
-use starling_lm::train::{LossTarget, Schedule, Sequence, TopKTarget, TrainConfig, Trainer};
+use starling_lm::train::{
+    LossTarget, Normalisation, PolicyTarget, Schedule, Sequence, TopKTarget, TrainConfig, Trainer,
+};
 use starling_lm::{Architecture, ModelConfig, PackedBatch, RopeScaling, Weights};
 
 const ALL: [Architecture; 3] = [
@@ -107,6 +110,33 @@ fn distilled(settings: TopKSettings) -> Vec<Sequence> {
                     teacher_logprobs,
                     settings,
                 }),
+            }
+        })
+        .collect()
+}
+
+fn rollouts(settings: PolicySettings) -> Vec<Sequence> {
+    let mut rng = SplitMix64::new(21);
+    [11_usize, 6, 16]
+        .into_iter()
+        .map(|len| {
+            let positions: Vec<u32> = (3..len as u32).collect();
+            let mut near = |centre: f64| -> Vec<f32> {
+                positions
+                    .iter()
+                    .map(|_| (centre + rng.normal_pair().0 * 0.5) as f32)
+                    .collect()
+            };
+            let loss = LossTarget::Policy(PolicyTarget {
+                advantages: near(0.1),
+                old_logprobs: near(-3.4),
+                reference_logprobs: Some(near(-3.3)),
+                positions: positions.clone(),
+                settings,
+            });
+            Sequence {
+                ids: ids(&mut rng, len),
+                loss,
             }
         })
         .collect()
@@ -288,6 +318,116 @@ fn distillation_agrees_with_finite_differences() {
         };
         check_differences(&tiny(Architecture::Qwen3), &distilled(settings), 1e-5);
     }
+}
+
+#[test]
+fn policy_gradients_agree_with_finite_differences() {
+    for ratio in [Ratio::Token, Ratio::Sequence] {
+        // wide clips, so that no step crosses one
+        let settings = PolicySettings {
+            ratio,
+            clip_low: 0.9,
+            clip_high: 20.0,
+            kl_estimator: KlEstimator::K3,
+            kl_coefficient: 0.2,
+            entropy_coefficient: 0.3,
+            ..PolicySettings::default()
+        };
+        check_differences(&tiny(Architecture::Llama), &rollouts(settings), 1e-5);
+    }
+}
+
+#[test]
+fn micro_batches_count_equally() {
+    let config = tiny(Architecture::Qwen3);
+    let weights = weights(&config);
+    let loss = |sequences: &[Sequence], normalisation| {
+        let config_ = TrainConfig {
+            normalisation,
+            ..train_config(1)
+        };
+        let mut trainer = Trainer::<f64>::new(&config, &weights, config_).unwrap();
+        trainer.gradients(sequences).unwrap()
+    };
+    for all in [sequences(), rollouts(PolicySettings::default())] {
+        let parts: Vec<f64> = all
+            .chunks(2)
+            .map(|part| loss(part, Normalisation::Global))
+            .collect();
+        let mean = parts.iter().sum::<f64>() / parts.len() as f64;
+        assert!((loss(&all, Normalisation::Micro(2)) - mean).abs() < 1e-12);
+        assert!((loss(&all, Normalisation::Global) - mean).abs() > 1e-6);
+    }
+}
+
+#[test]
+fn a_saved_trainer_goes_on_as_if_it_had_not_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(Architecture::Qwen3);
+    let start = || Trainer::<f32>::new(&config, &weights(&config), train_config(2)).unwrap();
+    let mut unbroken = start();
+    for _ in 0..3 {
+        unbroken.update(&sequences()).unwrap();
+    }
+    unbroken.save_state(folder.path()).unwrap();
+    let first = std::fs::read(folder.path().join("trainer.safetensors")).unwrap();
+    let mut resumed = start();
+    resumed.load_state(folder.path()).unwrap();
+    assert_eq!(resumed.updates(), 3);
+    resumed.save_state(folder.path()).unwrap();
+    assert!(first == std::fs::read(folder.path().join("trainer.safetensors")).unwrap());
+    for _ in 0..2 {
+        assert_eq!(
+            unbroken.update(&sequences()).unwrap(),
+            resumed.update(&sequences()).unwrap()
+        );
+    }
+    assert!(unbroken.decoder().params() == resumed.decoder().params());
+
+    let deeper = ModelConfig {
+        num_hidden_layers: 3,
+        ..config.clone()
+    };
+    let mut other = Trainer::<f32>::new(&deeper, &weights(&deeper), train_config(1)).unwrap();
+    let error = other.load_state(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("model.layers.2"), "{error}");
+    std::fs::write(
+        folder.path().join("trainer.safetensors"),
+        &first[..first.len() / 2],
+    )
+    .unwrap();
+    assert!(resumed.load_state(folder.path()).is_err());
+}
+
+#[test]
+fn wrong_sequences_are_errors() {
+    let config = tiny(Architecture::Qwen3);
+    let mut trainer = Trainer::<f32>::new(&config, &weights(&config), train_config(2)).unwrap();
+    let ce = |ids: Vec<u32>, positions: Vec<u32>, weights: Vec<f32>| Sequence {
+        ids,
+        loss: LossTarget::CrossEntropy { positions, weights },
+    };
+    let before = trainer.decoder().params().to_vec();
+    for sequence in [
+        ce(vec![1, 2, 3], vec![0], vec![]),
+        ce(vec![1, 2, 3], vec![3], vec![]),
+        ce(vec![1, 2, 3], vec![2, 1], vec![]),
+        ce(vec![1, 2, 31], vec![1], vec![]),
+        ce(vec![1; 161], vec![1], vec![]),
+        ce(vec![1, 2, 3], vec![1], vec![1.0, 2.0]),
+        ce(vec![1, 2, 3], vec![1], vec![f32::NAN]),
+        ce(vec![1, 2, 3], vec![], vec![]),
+        ce(vec![], vec![], vec![]),
+    ] {
+        assert!(trainer.update(&[sequence.clone()]).is_err(), "{sequence:?}");
+    }
+    assert!(trainer.update(&[]).is_err());
+    let mut distilled = distilled(TopKSettings::default());
+    if let LossTarget::TopK(target) = &mut distilled[0].loss {
+        target.teacher_logprobs[3] = f32::NEG_INFINITY;
+    }
+    assert!(trainer.update(&distilled).is_err());
+    assert!(trainer.decoder().params() == before);
 }
 
 #[test]

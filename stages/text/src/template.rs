@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Object, ObjectRepr, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, ValueKind};
 use minijinja::{AutoEscape, Environment, Error as JinjaError, ErrorKind, Output, State};
 use num_bigint::BigInt;
 use thiserror::Error;
@@ -116,12 +116,10 @@ impl ChatTemplate {
         tools: Option<&Value>,
         options: &Options,
     ) -> Result<String, TemplateError> {
+        let tools = tools.cloned().unwrap_or_default();
         let mut context = vec![
-            (
-                "messages",
-                messages.iter().map(to_jinja).collect::<Vec<_>>().into(),
-            ),
-            ("tools", tools.map_or_else(|| Jinja::from(()), to_jinja)),
+            ("messages", tree(Value::List(messages.to_vec()))),
+            ("tools", tree(tools)),
             (
                 "add_generation_prompt",
                 options.add_generation_prompt.into(),
@@ -130,12 +128,8 @@ impl ChatTemplate {
         if let Some(thinking) = options.enable_thinking {
             context.push(("enable_thinking", thinking.into()));
         }
-        context.extend(
-            options
-                .extra
-                .iter()
-                .map(|(name, value)| (name.as_str(), to_jinja(value))),
-        );
+        let extra = options.extra.iter();
+        context.extend(extra.map(|(name, value)| (name.as_str(), tree(value.clone()))));
         let template = self
             .environment
             .get_template(NAME)
@@ -167,7 +161,87 @@ impl Object for HugeInt {
     }
 }
 
-fn to_jinja(value: &Value) -> Jinja {
+/// A list or object inside a tree that all nodes share: what a template never looks into is never converted,
+/// and `tojson` writes it straight from the tree.
+#[derive(Debug)]
+struct Node {
+    root: Arc<Value>,
+    /// The child to take at each level on the way down.
+    path: Vec<usize>,
+}
+
+impl Node {
+    fn value(&self) -> &Value {
+        let mut value: &Value = &self.root;
+        for &i in &self.path {
+            value = match value {
+                Value::List(items) => &items[i],
+                Value::Dict(map) => &map[i],
+                leaf => leaf,
+            };
+        }
+        value
+    }
+
+    fn child(&self, i: usize, value: &Value) -> Jinja {
+        to_jinja(value, || {
+            let path = self.path.iter().copied().chain([i]).collect();
+            Self {
+                root: Arc::clone(&self.root),
+                path,
+            }
+        })
+    }
+}
+
+impl Object for Node {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        match self.value() {
+            Value::Dict(_) => ObjectRepr::Map,
+            _ => ObjectRepr::Seq,
+        }
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        match self.value() {
+            Value::List(items) => {
+                let i = key.as_usize()?;
+                Some(self.child(i, items.get(i)?))
+            }
+            _ => self.get_value_by_str(key.as_str()?),
+        }
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Jinja> {
+        let (i, _, value) = self.value().as_dict()?.get_full(key)?;
+        Some(self.child(i, value))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        match self.value() {
+            Value::List(items) => Enumerator::Seq(items.len()),
+            Value::Dict(map) => {
+                Enumerator::Values(map.keys().map(|name| Jinja::from(name.as_str())).collect())
+            }
+            _ => Enumerator::NonEnumerable,
+        }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&python::str(self.value()))
+    }
+}
+
+/// Hands a whole tree to the template engine.
+fn tree(value: Value) -> Jinja {
+    let root = Arc::new(value);
+    to_jinja(&root, || Node {
+        root: Arc::clone(&root),
+        path: Vec::new(),
+    })
+}
+
+fn to_jinja(value: &Value, node: impl FnOnce() -> Node) -> Jinja {
     match value {
         Value::Null => Jinja::from(()),
         Value::Bool(bool) => Jinja::from(*bool),
@@ -178,15 +252,22 @@ fn to_jinja(value: &Value) -> Jinja {
         },
         Value::Float(float) => Jinja::from(*float),
         Value::Str(text) => Jinja::from(text.as_str()),
-        Value::List(items) => items.iter().map(to_jinja).collect::<Vec<_>>().into(),
-        Value::Dict(map) => Jinja::from_pairs(
-            map.iter()
-                .map(|(name, value)| (name.as_str(), to_jinja(value))),
-        ),
+        Value::List(_) | Value::Dict(_) => Jinja::from_object(node()),
+    }
+}
+
+/// Calls `use_it` with what a value of the template engine is in JSON.
+fn with_json<T>(value: &Jinja, use_it: impl FnOnce(&Value) -> T) -> Result<T, JinjaError> {
+    match value.downcast_object_ref::<Node>() {
+        Some(node) => Ok(use_it(node.value())),
+        None => Ok(use_it(&from_jinja(value)?)),
     }
 }
 
 fn from_jinja(value: &Jinja) -> Result<Value, JinjaError> {
+    if let Some(node) = value.downcast_object_ref::<Node>() {
+        return Ok(node.value().clone());
+    }
     let unserializable = || {
         let detail = format!("a value of type {} has no JSON form", value.kind());
         JinjaError::new(ErrorKind::InvalidOperation, detail)
@@ -208,7 +289,7 @@ fn from_jinja(value: &Jinja) -> Result<Value, JinjaError> {
         ValueKind::Map => {
             let mut map = Map::new();
             for key in value.try_iter()? {
-                let name = python::str(&from_jinja(&key)?).into_owned();
+                let name = with_json(&key, |key| python::str(key).into_owned())?;
                 map.insert(name, from_jinja(&value.get_item(&key)?)?);
             }
             Value::Dict(map)
@@ -228,8 +309,8 @@ fn print_as_python(
     let written = match value.as_str() {
         Some(text) => out.write_str(text),
         None if value.is_undefined() => Ok(()),
-        None => match from_jinja(value) {
-            Ok(value) => out.write_str(&python::str(&value)),
+        None => match with_json(value, |value| python::str(value).into_owned()) {
+            Ok(text) => out.write_str(&text),
             Err(_) => out.write_str(&value.to_string()),
         },
     };
@@ -254,7 +335,7 @@ fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<String, JinjaError> {
         indent: kwargs.get::<Option<usize>>("indent")?,
     };
     kwargs.assert_all_used()?;
-    Ok(json::dumps_with(&from_jinja(value)?, &options))
+    with_json(value, |value| json::dumps_with(value, &options))
 }
 
 #[derive(Debug, Error)]

@@ -87,6 +87,7 @@ simd_fn! {
     /// # Shapes
     /// `rows`: tokens `stride` apart, heads from `offset` on; `out` `[n, heads · d]`; `inverse` `[n, heads]`
     /// (untouched without a weight); `positions` `[n]`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one pass over rows")]
     pub(crate) fn heads_forward(
         rows: &'a [T],
         stride: usize,
@@ -119,6 +120,7 @@ simd_fn! {
 simd_fn! {
     /// Backward of [`heads_forward`]: turns `dout` back in place, writes the gradient on the rows, adds
     /// the weight's.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one pass over rows")]
     pub(crate) fn heads_backward(
         rows: &'a [T],
         stride: usize,

@@ -15,8 +15,9 @@ pub struct LuffySettings {
     pub gamma: f64,
     /// The clip of own tokens' ratios to both sides; `None`: they are not clipped.
     pub clip: Option<f64>,
-    /// What the sum over all counted tokens is divided by: their count, or all places of the padded batch.
-    pub token_mean: bool,
+    /// What the sum over all counted tokens is divided by, a length that is the same for every batch; `None`: their
+    /// count.
+    pub length: Option<usize>,
 }
 
 /// Own and foreign tokens of a batch, padded; only counted ones matter.
@@ -42,12 +43,8 @@ pub struct LuffyTokens<'a> {
 /// # Panics
 /// When the slices' lengths differ.
 pub fn loss(settings: &LuffySettings, tokens: LuffyTokens<'_>) -> (f64, Vec<f64>) {
-    let places = if settings.token_mean {
-        tokens.mask.iter().filter(|&&counts| counts).count()
-    } else {
-        tokens.mask.len()
-    };
-    let share = 1.0 / places.max(1) as f64;
+    let counted = || tokens.mask.iter().filter(|&&counts| counts).count();
+    let share = 1.0 / settings.length.unwrap_or_else(counted).max(1) as f64;
     let wide = settings.clip.unwrap_or(f64::INFINITY);
     let clip = PolicySettings {
         clip_low: wide,

@@ -161,6 +161,67 @@ pub(crate) fn cut(lens: &[usize], limit: usize) -> Vec<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Architecture;
+    use crate::weights::tests::tiny;
+
+    fn workers(count: usize) -> (Vec<Worker<f32>>, Gradients<f32>) {
+        let layout = Arc::new(Layout::new(&tiny(Architecture::Llama)).unwrap());
+        let workers = (0..count).map(|_| Worker::new(&layout)).collect();
+        (workers, Gradients::zeros(&layout))
+    }
+
+    #[test]
+    fn sums_in_the_order_of_the_chunks() {
+        // sums of such numbers depend on their order
+        let value = |chunk: usize| 1.0 / (1.0 + chunk as f32).powi(3) * 1e3;
+        let expected = (0..40).map(value).fold(0.0, |sum, x| sum + x);
+        for threads in [1, 2, 5] {
+            let (mut workers, mut total) = workers(threads);
+            let work = |chunk: usize, worker: &mut Worker<f32>| {
+                std::thread::sleep(std::time::Duration::from_micros(
+                    (chunk * 37 % 11) as u64 * 50,
+                ));
+                worker.gradients.values.fill(value(chunk));
+                Ok(chunk)
+            };
+            let stats = accumulate(40, &mut workers, &mut total, work).unwrap();
+            assert!(stats.into_iter().eq(0..40));
+            assert!(
+                total
+                    .values
+                    .iter()
+                    .all(|x| x.to_bits() == f32::to_bits(expected))
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_ends_all_threads() {
+        let (mut workers, mut total) = workers(3);
+        let work = |chunk: usize, _: &mut Worker<f32>| {
+            if chunk == 7 {
+                Err(LmError::Config("seven".into()))
+            } else {
+                Ok(())
+            }
+        };
+        let error = accumulate(100, &mut workers, &mut total, work).unwrap_err();
+        assert!(error.to_string().contains("seven"));
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn a_panic_does_not_leave_the_others_waiting() {
+        let (mut workers, mut total) = workers(3);
+        let caller = std::thread::current().id();
+        let work = |chunk: usize, _: &mut Worker<f32>| {
+            let mine = std::thread::current().id() == caller;
+            assert!(mine || chunk < 3, "a bug");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            Ok(())
+        };
+        accumulate(1000, &mut workers, &mut total, work).unwrap();
+    }
 
     #[test]
     fn chunks_cover_all_sequences_in_order() {

@@ -134,7 +134,7 @@ impl<T: Real> AdamW<T> {
             }
         }
         in_parallel(blocks, threads, |(p, g, m, v, keep)| {
-            move_block(p, g, m, v, keep, step)
+            move_block(p, g, m, v, keep, step);
         });
         Ok(norm)
     }

@@ -13,6 +13,6 @@ mod trainer;
 pub(crate) use accumulate::cut;
 pub use adamw::{AdamW, AdamWConfig};
 pub use gate::gradient_gate;
-pub use schedule::Schedule;
+pub use schedule::{PastEnd, Schedule};
 pub use target::{LossTarget, PolicyTarget, Sequence, TopKTarget};
 pub use trainer::{Normalisation, TrainConfig, Trainer, UpdateStats};

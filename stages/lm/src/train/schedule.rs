@@ -2,7 +2,17 @@
 
 use std::f64::consts::PI;
 
-/// Linear warm-up from 0, then a cosine down to a minimum, which is held.
+/// What happens past the planned updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PastEnd {
+    /// The minimum is held.
+    #[default]
+    Hold,
+    /// The cosine goes on, and so rises again: what the published runs would do.
+    Rise,
+}
+
+/// Linear warm-up from 0, then a cosine down to a minimum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// The highest rate.
@@ -11,8 +21,10 @@ pub struct Schedule {
     pub minimum_share: f64,
     /// Updates of warm-up; the first update's rate is 0 when there are any.
     pub warmup: u64,
-    /// Planned updates; past them the minimum is held.
+    /// Planned updates.
     pub total: u64,
+    /// What happens past them.
+    pub past_end: PastEnd,
 }
 
 impl Schedule {
@@ -23,6 +35,7 @@ impl Schedule {
             minimum_share: 1.0,
             warmup: 0,
             total: 0,
+            past_end: PastEnd::Hold,
         }
     }
 
@@ -34,6 +47,7 @@ impl Schedule {
             minimum_share: 0.1,
             warmup,
             total,
+            past_end: PastEnd::Hold,
         }
     }
 
@@ -43,7 +57,10 @@ impl Schedule {
             return self.peak * (update as f64 / self.warmup as f64);
         }
         let span = self.total.saturating_sub(self.warmup).max(1);
-        let progress = ((update - self.warmup) as f64 / span as f64).min(1.0);
+        let mut progress = (update - self.warmup) as f64 / span as f64;
+        if self.past_end == PastEnd::Hold {
+            progress = progress.min(1.0);
+        }
         let cosine = 0.5 * (1.0 + (PI * progress).cos());
         self.peak * (cosine * (1.0 - self.minimum_share) + self.minimum_share)
     }

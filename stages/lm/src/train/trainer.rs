@@ -135,6 +135,9 @@ impl<T: Real> Trainer<T> {
     }
 
     fn sums(&mut self, sequences: &[Sequence]) -> Result<Sums, LmError> {
+        if sequences.is_empty() {
+            return Err(LmError::Config("an update needs at least one sequence".into()));
+        }
         for sequence in sequences {
             sequence.check(self.decoder.config())?;
         }

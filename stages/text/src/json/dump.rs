@@ -112,36 +112,59 @@ impl Writer<'_> {
 
     fn string(&mut self, text: &str) {
         self.out.push('"');
+        let special = if self.options.ensure_ascii {
+            &OUTSIDE_ASCII
+        } else {
+            &SPECIAL
+        };
         let mut written = 0;
-        for (at, c) in text.char_indices() {
-            let plain = match c {
-                '"' | '\\' => false,
-                ' '..='~' => true,
-                _ => c >= ' ' && !self.options.ensure_ascii,
-            };
-            if plain {
-                continue;
-            }
-            self.out.push_str(&text[written..at]);
-            written = at + c.len_utf8();
-            match c {
-                '"' => self.out.push_str("\\\""),
-                '\\' => self.out.push_str("\\\\"),
-                '\n' => self.out.push_str("\\n"),
-                '\r' => self.out.push_str("\\r"),
-                '\t' => self.out.push_str("\\t"),
-                '\u{c}' => self.out.push_str("\\f"),
-                '\u{8}' => self.out.push_str("\\b"),
-                _ => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        push(&mut self.out, format_args!("\\u{unit:04x}"));
-                    }
-                }
-            }
+        while let Some(run) = text.as_bytes()[written..]
+            .iter()
+            .position(|&byte| special[usize::from(byte)])
+        {
+            // The bytes passed over are whole characters, and a special one starts a character.
+            let (plain, rest) = text[written..].split_at(run);
+            self.out.push_str(plain);
+            let Some(c) = rest.chars().next() else { break };
+            written += run + c.len_utf8();
+            self.escape(c);
         }
         self.out.push_str(&text[written..]);
         self.out.push('"');
     }
+
+    fn escape(&mut self, c: char) {
+        match c {
+            '"' => self.out.push_str("\\\""),
+            '\\' => self.out.push_str("\\\\"),
+            '\n' => self.out.push_str("\\n"),
+            '\r' => self.out.push_str("\\r"),
+            '\t' => self.out.push_str("\\t"),
+            '\u{c}' => self.out.push_str("\\f"),
+            '\u{8}' => self.out.push_str("\\b"),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    push(&mut self.out, format_args!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that `json.dumps(ensure_ascii=False)` escapes.
+const SPECIAL: [bool; 256] = special(false);
+/// The same, and every byte outside printable ASCII.
+const OUTSIDE_ASCII: [bool; 256] = special(true);
+
+const fn special(ascii: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let outside = byte >= 0x7f && ascii;
+        table[byte] = byte < 0x20 || byte == b'"' as usize || byte == b'\\' as usize || outside;
+        byte += 1;
+    }
+    table
 }
 
 /// Appends a finite float as Python's `repr` writes it: shortest digits that read back, always with `.0`

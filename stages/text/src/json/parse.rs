@@ -204,8 +204,12 @@ impl Reader<'_> {
             // The third needle stops the search early at a line break, the one control character that
             // is common in broken output; the others are found by the scan of the run.
             let run = memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len());
-            if let Some(bad) = rest[..run].iter().position(|&byte| byte < 0x20) {
-                self.at += bad;
+            // Without an early exit the scan runs on whole vectors; the place is looked for on failure only.
+            if rest[..run]
+                .iter()
+                .fold(false, |bad, &byte| bad | (byte < 0x20))
+            {
+                self.at += rest.iter().position(|&byte| byte < 0x20).unwrap_or(run);
                 return Err(self.error(ParseErrorKind::ControlCharacter));
             }
             // Both ends lie next to ASCII bytes or the text's end, so they are char boundaries.

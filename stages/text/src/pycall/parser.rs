@@ -31,6 +31,8 @@ pub(super) struct Parser<'a> {
     /// Where `token` starts, for errors.
     start: usize,
     depth: usize,
+    /// Height of the tree that the last rule returned. Trees are walked recursively, so it is bounded.
+    height: usize,
 }
 
 type Parsed<T> = Result<T, SyntaxError>;
@@ -42,6 +44,7 @@ impl<'a> Parser<'a> {
             token: Token::End,
             start: 0,
             depth: 0,
+            height: 0,
         }
     }
 
@@ -119,6 +122,27 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Another node stands on the last tree and on one of height `other`.
+    fn grow(&mut self, other: usize) -> Parsed<()> {
+        self.height = self.height.max(other) + 1;
+        match self.height > 3 * MAX_DEPTH {
+            true => Err(self.error(Kind::TooDeep)),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs a rule for a part of a node whose parts so far are of height `tallest`.
+    fn part<T>(
+        &mut self,
+        tallest: &mut usize,
+        rule: impl FnOnce(&mut Self) -> Parsed<T>,
+    ) -> Parsed<T> {
+        let parsed = rule(self)?;
+        *tallest = self.height.max(*tallest);
+        self.height = *tallest;
+        Ok(parsed)
+    }
+
     /// Runs a rule one level deeper.
     fn nested<T>(&mut self, rule: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         // A bracket takes several levels of rules; the lexer counts brackets themselves.
@@ -144,7 +168,6 @@ impl<'a> Parser<'a> {
 
     fn binary(&mut self, weakest: u8) -> Parsed<Expr> {
         let mut left = self.nested(Self::unary)?;
-        let mut height = 0;
         let mut compared = false;
         while let Some((mut operator, power)) = self.operator() {
             if power < weakest {
@@ -154,11 +177,7 @@ impl<'a> Parser<'a> {
                 // `a < b < c` is no `(a < b) < c`.
                 return Err(self.error(Kind::Unsupported));
             }
-            // A chain `a+b+c...` grows a deep tree without deep recursion here; dropping it would recurse.
-            height += 1;
-            if height > 20 * MAX_DEPTH {
-                return Err(self.error(Kind::TooDeep));
-            }
+            let left_height = self.height;
             self.advance()?;
             match operator {
                 Binary::Is if self.is_word("not") => {
@@ -170,6 +189,7 @@ impl<'a> Parser<'a> {
                 _ => {}
             }
             let right = self.nested(|parser| parser.binary(power + 1))?;
+            self.grow(left_height)?;
             left = Expr::Binary(operator, Box::new(left), Box::new(right));
         }
         Ok(left)
@@ -215,6 +235,7 @@ impl<'a> Parser<'a> {
         if self.is_word("not") {
             self.advance()?;
             let operand = self.nested(|parser| parser.binary(NOT + 1))?;
+            self.grow(0)?;
             return Ok(Expr::Unary(Unary::Not, Box::new(operand)));
         }
         let operator = match self.token {
@@ -225,16 +246,19 @@ impl<'a> Parser<'a> {
         };
         self.advance()?;
         let operand = self.nested(Self::unary)?;
+        self.grow(0)?;
         Ok(Expr::Unary(operator, Box::new(operand)))
     }
 
     fn power(&mut self) -> Parsed<Expr> {
         let base = self.primary()?;
+        let base_height = self.height;
         if !self.eat("**")? {
             return Ok(base);
         }
         // Right-associative, and binds weaker than a sign on its right.
         let exponent = self.nested(Self::unary)?;
+        self.grow(base_height)?;
         Ok(Expr::Binary(
             Binary::Power,
             Box::new(base),
@@ -244,12 +268,8 @@ impl<'a> Parser<'a> {
 
     fn primary(&mut self) -> Parsed<Expr> {
         let mut expr = self.atom()?;
-        let mut height = 0;
         loop {
-            height += 1;
-            if height > MAX_DEPTH {
-                return Err(self.error(Kind::TooDeep));
-            }
+            let height = self.height;
             expr = match self.token {
                 Token::Operator(".") => {
                     self.advance()?;
@@ -261,6 +281,7 @@ impl<'a> Parser<'a> {
                         return Err(self.error(Kind::Invalid));
                     }
                     self.advance()?;
+                    self.height = 0;
                     Expr::Attribute(Box::new(expr), name)
                 }
                 Token::Operator("(") => self.nested(|parser| parser.call(expr))?,
@@ -275,6 +296,7 @@ impl<'a> Parser<'a> {
                 }
                 _ => return Ok(expr),
             };
+            self.grow(height)?;
         }
     }
 
@@ -285,17 +307,20 @@ impl<'a> Parser<'a> {
             args: Vec::new(),
             keywords: Vec::new(),
         };
+        let mut tallest = 0;
         let mut unpacked = false;
         while !self.is(")") {
             if self.eat("**")? {
-                call.keywords.push((None, self.expression()?));
+                let value = self.part(&mut tallest, Self::expression)?;
+                call.keywords.push((None, value));
                 unpacked = true;
             } else {
-                let argument = self.starred()?;
+                let argument = self.part(&mut tallest, Self::starred)?;
                 if let (Expr::Name(name), true) = (&argument, self.is("=")) {
                     self.advance()?;
                     let name = name.clone();
-                    call.keywords.push((Some(name), self.expression()?));
+                    let value = self.part(&mut tallest, Self::expression)?;
+                    call.keywords.push((Some(name), value));
                 } else {
                     let positional = !matches!(argument, Expr::Starred(_));
                     if positional && (unpacked || !call.keywords.is_empty()) {
@@ -309,6 +334,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.expect(")")?;
+        self.height = tallest;
         match repeated(&call.keywords) {
             Some(name) => Err(self.error(Kind::RepeatedKeyword(name))),
             None => Ok(Expr::Call(Box::new(call))),
@@ -335,6 +361,7 @@ impl<'a> Parser<'a> {
             },
             _ => return Err(self.unexpected()),
         };
+        self.height = 1;
         self.advance()?;
         Ok(expr)
     }
@@ -357,6 +384,7 @@ impl<'a> Parser<'a> {
             }
             self.advance()?;
         }
+        self.height = 1;
         match (text, bytes) {
             (Some(text), None) => Ok(Expr::Str(text)),
             (None, Some(bytes)) => Ok(Expr::Bytes(bytes)),
@@ -366,7 +394,9 @@ impl<'a> Parser<'a> {
 
     fn parenthesized(&mut self) -> Parsed<Expr> {
         self.expect("(")?;
+        self.height = 0;
         if self.eat(")")? {
+            self.grow(0)?;
             return Ok(Expr::Tuple(Vec::new()));
         }
         let first = self.starred()?;
@@ -384,6 +414,7 @@ impl<'a> Parser<'a> {
 
     fn list(&mut self) -> Parsed<Expr> {
         self.expect("[")?;
+        self.height = 0;
         let mut items = Vec::new();
         if !self.is("]") {
             items.push(self.starred()?);
@@ -394,20 +425,25 @@ impl<'a> Parser<'a> {
 
     /// The rest of a bracketed list, from its first comma to its bracket.
     fn items(&mut self, items: &mut Vec<Expr>, close: &str) -> Parsed<()> {
+        let mut tallest = self.height;
         while self.eat(",")? {
             if self.is(close) {
                 break;
             }
-            items.push(self.starred()?);
+            items.push(self.part(&mut tallest, Self::starred)?);
         }
-        self.expect(close)
+        self.expect(close)?;
+        self.grow(tallest)
     }
 
     fn braces(&mut self) -> Parsed<Expr> {
         self.expect("{")?;
+        self.height = 0;
         if self.eat("}")? {
+            self.grow(0)?;
             return Ok(Expr::Dict(Vec::new()));
         }
+        let mut entries = Vec::new();
         if !self.is("**") {
             let first = self.starred()?;
             if !self.is(":") {
@@ -415,30 +451,39 @@ impl<'a> Parser<'a> {
                 self.items(&mut items, "}")?;
                 return Ok(Expr::Set(items));
             }
+            let mut tallest = self.height;
             self.advance()?;
-            let value = self.expression()?;
-            return self.entries(vec![(Some(first), value)]);
+            let value = self.part(&mut tallest, Self::expression)?;
+            entries.push((Some(first), value));
+            if !self.eat(",")? {
+                self.expect("}")?;
+                self.grow(tallest)?;
+                return Ok(Expr::Dict(entries));
+            }
         }
-        self.advance()?;
-        let value = self.binary(BIT_OR)?;
-        self.entries(vec![(None, value)])
+        self.entries(entries)
     }
 
-    /// The rest of a dict behind its first entry.
+    /// The rest of a dict, from the beginning of an entry.
     fn entries(&mut self, mut entries: Vec<(Option<Expr>, Expr)>) -> Parsed<Expr> {
-        while self.eat(",")? {
-            if self.is("}") {
+        let mut tallest = self.height;
+        while !self.is("}") {
+            let key = match self.eat("**")? {
+                true => None,
+                false => {
+                    let key = self.part(&mut tallest, Self::expression)?;
+                    self.expect(":")?;
+                    Some(key)
+                }
+            };
+            let value = self.part(&mut tallest, Self::expression)?;
+            entries.push((key, value));
+            if !self.eat(",")? {
                 break;
             }
-            if self.eat("**")? {
-                entries.push((None, self.binary(BIT_OR)?));
-                continue;
-            }
-            let key = self.expression()?;
-            self.expect(":")?;
-            entries.push((Some(key), self.expression()?));
         }
         self.expect("}")?;
+        self.grow(tallest)?;
         Ok(Expr::Dict(entries))
     }
 }

@@ -106,7 +106,12 @@ fn mistakes_are_named() {
         assert_eq!(kind(text), expected, "{}", &text[..text.len().min(40)]);
     }
     assert!(parse(&("a".to_owned() + &"()".repeat(10_000))).is_err());
-    assert!(parse(&("1".to_owned() + &"+1".repeat(1_000))).is_ok());
+    assert!(parse(&("1".to_owned() + &"+1".repeat(500))).is_ok());
+    assert_eq!(kind(&("1".to_owned() + &"+1".repeat(1_000))), Kind::TooDeep);
+    let chain = |inner: String| format!("({inner}){}", "+1".repeat(100));
+    let nested = (0..100).fold("1".to_owned(), |inner, _| chain(inner));
+    assert_eq!(kind(&nested), Kind::TooDeep);
+    assert!(parse(&format!("[{}]", "f(a=[-1, {'b': 2}]), ".repeat(5_000))).is_ok());
 }
 
 proptest! {

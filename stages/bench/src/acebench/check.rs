@@ -1,0 +1,330 @@
+//! The checker of Normal entries.
+
+use std::cell::RefCell;
+
+use super::calls::{CallValue, decode};
+use super::expr::{Kind, Value, equal, write_str};
+use super::normalise::normalise_into;
+use super::prepare::prepare;
+use super::reference::{
+    Expected, Function, Normal, Reference, ReferenceCall, ReferenceValue, Schema,
+};
+use super::{Category, ErrorKind, Profile};
+
+/// Why a call does not fit; [`ErrorKind::Crash`] ends the whole check.
+type Checked = Result<(), ErrorKind>;
+
+/// Checks one output against an entry.
+pub(super) fn check_normal(
+    profile: Profile,
+    category: Category,
+    normal: &Normal,
+    output: &str,
+) -> Checked {
+    let text = prepare(profile, category, output).ok_or(ErrorKind::WrongOutputFormat)?;
+    let calls = decode(&text).map_err(|_| ErrorKind::WrongOutputFormat)?;
+    check_calls(normal, &calls)
+}
+
+/// Valid if any reference accepts the calls; otherwise the error of the first one.
+fn check_calls(normal: &Normal, calls: &[CallValue<'_>]) -> Checked {
+    let mut first = Ok(());
+    for reference in &normal.references {
+        match check_reference(normal, reference, calls) {
+            Err(ErrorKind::Crash) => return Err(ErrorKind::Crash),
+            Ok(()) => return Ok(()),
+            Err(error) => first = first.and(Err(error)),
+        }
+    }
+    first
+}
+
+fn check_reference(normal: &Normal, reference: &Reference, calls: &[CallValue<'_>]) -> Checked {
+    if calls.len() != reference.calls.len() {
+        return Err(ErrorKind::WrongFunctionsNumber);
+    }
+    if !same_names(reference, calls) {
+        return Err(ErrorKind::FunctionMismatch);
+    }
+    for expected in &reference.calls {
+        let mut result = Err(ErrorKind::Unclear);
+        for call in calls {
+            result = if call.name == expected.name {
+                check_call(normal, expected, call)
+            } else {
+                Err(ErrorKind::Unclear)
+            };
+            if matches!(result, Ok(()) | Err(ErrorKind::Crash)) {
+                break;
+            }
+        }
+        result?;
+    }
+    Ok(())
+}
+
+fn same_names(reference: &Reference, calls: &[CallValue<'_>]) -> bool {
+    if let ([name], [call]) = (&reference.names[..], calls) {
+        return *name == call.name;
+    }
+    let mut names: Vec<&str> = calls.iter().map(|call| &*call.name).collect();
+    names.sort_unstable();
+    names.iter().eq(&reference.names)
+}
+
+fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -> Checked {
+    // Every reference of the data names a described function.
+    let function = expected
+        .function
+        .and_then(|i| normal.functions.get(i))
+        .ok_or(ErrorKind::Crash)?;
+    match (call.arguments.is_empty(), function.no_parameters) {
+        (true, true) => return Ok(()),
+        (false, false) => {}
+        _ => return Err(ErrorKind::WrongParam),
+    }
+    if expected.is_schema {
+        return Ok(());
+    }
+    if expected.arguments.is_empty() {
+        return Err(ErrorKind::WrongParam);
+    }
+    if function.name != call.name {
+        return Err(ErrorKind::WrongFunctionName);
+    }
+    let given = |name: &String| {
+        call.arguments
+            .iter()
+            .any(|(given, _)| given.as_deref() == Some(name))
+    };
+    if !function.required.iter().all(given) {
+        return Err(ErrorKind::LackArgs);
+    }
+    call.arguments
+        .iter()
+        .try_for_each(|(name, value)| check_argument(function, expected, name.as_deref(), value))
+}
+
+fn check_argument(
+    function: &Function,
+    expected: &ReferenceCall,
+    name: Option<&str>,
+    value: &Value<'_>,
+) -> Checked {
+    let schema = function
+        .properties
+        .iter()
+        .find(|(known, _)| Some(&**known) == name);
+    let reference = expected
+        .arguments
+        .iter()
+        .find(|(known, _)| Some(&**known) == name);
+    let (Some((_, schema)), Some((_, reference))) = (schema, reference) else {
+        return Err(ErrorKind::AdditionArgs);
+    };
+    match check_type(*schema, value, &reference.value)? {
+        Typed::Skip => Ok(()),
+        Typed::Compare => check_value(*schema, value, reference),
+    }
+}
+
+/// The value has an acceptable type: is it to be compared?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Typed {
+    Compare,
+    Skip,
+}
+
+fn check_type(
+    schema: Schema,
+    value: &Value<'_>,
+    reference: &Value<'static>,
+) -> Result<Typed, ErrorKind> {
+    let truth;
+    let value = match value {
+        Value::Str(text) if text == "true" || text == "false" => {
+            truth = Value::Bool(text == "true");
+            &truth
+        }
+        value => value,
+    };
+    let kind = match (schema.expected, value.kind()) {
+        (Expected::Float, Kind::Int) => Kind::Float,
+        (Expected::Tuple, Kind::Tuple) => Kind::List,
+        (_, kind) => kind,
+    };
+    let expected = schema.expected.kind();
+    let empty_text = reference.as_str() == Some("");
+    let typed = if !empty_text && Some(reference.kind()) != expected {
+        Typed::Skip
+    } else {
+        Typed::Compare
+    };
+    if Some(kind) == expected {
+        let container = matches!(kind, Kind::List | Kind::Dict);
+        return match !container || check_items(schema, value, reference)? {
+            true => Ok(typed),
+            false => Err(ErrorKind::Type),
+        };
+    }
+    if !empty_text && (kind == reference.kind() || equal(value, reference)) {
+        return Ok(Typed::Skip);
+    }
+    Err(ErrorKind::Type)
+}
+
+/// Whether some element of the reference is no list, or is a list whose elements' types all of the
+/// value's elements have. Never so for an empty reference.
+fn check_items(
+    schema: Schema,
+    value: &Value<'_>,
+    reference: &Value<'static>,
+) -> Result<bool, ErrorKind> {
+    let elements = match reference {
+        Value::List(items) | Value::Tuple(items) => items,
+        // The elements of a map are its keys, those of a text its characters; none is a list.
+        Value::Dict(entries) => return Ok(!entries.is_empty()),
+        Value::Str(text) => return Ok(!text.is_empty()),
+        // The official program cannot walk over a number.
+        _ => return Err(ErrorKind::Crash),
+    };
+    let item = Schema {
+        expected: schema.items.unwrap_or(schema.expected.unstated_items()),
+        items: None,
+    };
+    let mut keys: Vec<&Value<'_>> = Vec::new();
+    let of_value: &mut dyn Iterator<Item = &Value<'_>> = match value {
+        Value::List(items) | Value::Tuple(items) => &mut items.iter(),
+        Value::Dict(entries) => &mut entries.iter().map(|(key, _)| key),
+        _ => &mut std::iter::empty(),
+    };
+    for element in elements {
+        if element.kind() != Kind::List {
+            return Ok(true);
+        }
+        if keys.is_empty() {
+            keys.extend(&mut *of_value);
+        }
+        let mut all = true;
+        for part in &keys {
+            match check_type(item, part, element) {
+                Ok(_) => {}
+                Err(ErrorKind::Crash) => return Err(ErrorKind::Crash),
+                Err(_) => {
+                    all = false;
+                    break;
+                }
+            }
+        }
+        if all {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn check_value(schema: Schema, value: &Value<'_>, reference: &ReferenceValue) -> Checked {
+    match schema.expected {
+        Expected::Bool | Expected::Int | Expected::Float | Expected::Nothing => Ok(()),
+        Expected::Text => match value {
+            Value::Str(text) if contains_normalised(text, &reference.needle) => Ok(()),
+            _ => Err(ErrorKind::ValueText),
+        },
+        Expected::Map => check_map(value, reference),
+        Expected::List | Expected::Tuple | Expected::ListOf { .. } | Expected::Objects => {
+            check_list(schema, value, reference)
+        }
+    }
+}
+
+fn check_list(schema: Schema, value: &Value<'_>, reference: &ReferenceValue) -> Checked {
+    let (Value::List(items) | Value::Tuple(items)) = value else {
+        return Err(ErrorKind::ValueList);
+    };
+    if schema.items.unwrap_or(schema.expected.unstated_items()) == Expected::Map {
+        if items.len() != reference.items.len() {
+            return Err(ErrorKind::ValueCount);
+        }
+        let pairs = items.iter().zip(&reference.items);
+        return pairs
+            .into_iter()
+            .try_for_each(|(item, reference)| check_map(item, reference));
+    }
+    let same = |(item, reference): (&Value<'_>, &ReferenceValue)| match (item, &reference.value) {
+        (Value::Str(text), Value::Str(_)) => equals_normalised(text, &reference.needle),
+        (Value::Str(_), _) | (_, Value::Str(_)) => false,
+        (item, reference) => equal(item, reference),
+    };
+    if items.len() == reference.items.len() && items.iter().zip(&reference.items).all(same) {
+        Ok(())
+    } else {
+        Err(ErrorKind::ValueList)
+    }
+}
+
+fn check_map(value: &Value<'_>, reference: &ReferenceValue) -> Checked {
+    let Value::Dict(entries) = value else {
+        return Err(ErrorKind::Value);
+    };
+    if reference.value.kind() != Kind::Dict {
+        return Err(ErrorKind::Crash);
+    }
+    if entries.len() != reference.entries.len() {
+        return Err(ErrorKind::Value);
+    }
+    for (key, value) in entries {
+        let known = reference
+            .entries
+            .iter()
+            .find(|(known, _)| key.as_str() == Some(known));
+        let (_, reference) = known.ok_or(ErrorKind::Value)?;
+        if reference.value.kind() == Kind::Dict {
+            check_map(value, reference)?;
+        } else if !contains_printed(value, &reference.needle)? {
+            return Err(ErrorKind::Value);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value inside a map, put into text, holds the reference's text.
+fn contains_printed(value: &Value<'_>, needle: &str) -> Result<bool, ErrorKind> {
+    match value {
+        Value::Str(text) if text == "true" => Ok("True".contains(needle)),
+        Value::Str(text) if text == "false" => Ok("False".contains(needle)),
+        Value::Str(text) => Ok(contains_normalised(text, needle)),
+        value => with_scratch(|scratch| match write_str(scratch, value) {
+            Ok(()) => Ok(scratch.contains(needle)),
+            Err(_) => Err(ErrorKind::Crash),
+        }),
+    }
+}
+
+fn contains_normalised(text: &str, needle: &str) -> bool {
+    with_scratch(|scratch| {
+        normalise_into(scratch, text);
+        scratch == needle || scratch.contains(needle)
+    })
+}
+
+fn equals_normalised(text: &str, needle: &str) -> bool {
+    with_scratch(|scratch| {
+        normalise_into(scratch, text);
+        scratch == needle
+    })
+}
+
+/// An empty text whose memory is kept for the next use.
+fn with_scratch<T>(use_it: impl FnOnce(&mut String) -> T) -> T {
+    /// Memory beyond this goes back after use.
+    const KEEP: usize = 1 << 16;
+    thread_local! {
+        static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        let result = use_it(scratch);
+        scratch.shrink_to(KEEP);
+        result
+    })
+}

@@ -1,0 +1,135 @@
+//! One Python expression: its syntax, its constants and what Python would compute from them.
+//!
+//! Model outputs are call lists written as Python. The official evaluator hands them to Python's parser
+//! and, for arithmetic, to Python's `eval`; this module does the same without being able to run anything:
+//! names and calls have no value here, powers and repetitions are bounded, nesting is bounded.
+
+mod args;
+mod atom;
+mod eval;
+mod format;
+mod number;
+mod ops;
+mod parse;
+mod print;
+mod strings;
+mod unparse;
+mod value;
+
+use std::borrow::Cow;
+
+pub(crate) use eval::{Budget, eval, negate, truthy};
+pub(crate) use ops::binary as arithmetic;
+pub(crate) use parse::parse;
+pub(crate) use print::{write_repr, write_str};
+pub(crate) use unparse::{unparse, unparse_index};
+pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup};
+
+/// The text is not a Python expression, or has no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reject;
+
+/// A syntax tree, as far as the evaluator looks at it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Expr<'a> {
+    Const(Value<'a>),
+    Name(Cow<'a, str>),
+    List(Vec<Expr<'a>>),
+    Tuple(Vec<Expr<'a>>),
+    Set(Vec<Expr<'a>>),
+    /// Entries; a missing key is `**value`.
+    Dict(Vec<(Option<Expr<'a>>, Expr<'a>)>),
+    Unary(UnaryOp, Box<Expr<'a>>),
+    Binary(BinaryOp, Box<Expr<'a>>, Box<Expr<'a>>),
+    /// `and` (true) or `or` over two or more operands.
+    Bool(bool, Vec<Expr<'a>>),
+    Compare(Box<Expr<'a>>, Vec<(CompareOp, Expr<'a>)>),
+    /// Condition, value when true, value when false.
+    If(Box<[Expr<'a>; 3]>),
+    Call(Box<Call<'a>>),
+    Attribute(Box<Expr<'a>>, Cow<'a, str>),
+    Subscript(Box<[Expr<'a>; 2]>),
+    /// Lower, upper, step; only inside a subscript.
+    Slice(Box<[Option<Expr<'a>>; 3]>),
+    Starred(Box<Expr<'a>>),
+    /// Valid syntax that never has a value here (lambda, comprehension, f-string, walrus, await, yield), as written.
+    Other(&'a str),
+}
+
+/// A call and its arguments in written order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Call<'a> {
+    pub(crate) callee: Expr<'a>,
+    /// Positional and starred arguments.
+    pub(crate) positional: Vec<Expr<'a>>,
+    /// Keyword arguments; a missing name is `**value`.
+    pub(crate) keywords: Vec<(Option<Cow<'a, str>>, Expr<'a>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnaryOp {
+    Plus,
+    Minus,
+    Invert,
+    Not,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BinaryOp {
+    Or,
+    Xor,
+    And,
+    ShiftLeft,
+    ShiftRight,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    FloorDiv,
+    Mod,
+    MatMul,
+    Pow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CompareOp {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    In,
+    NotIn,
+    Is,
+    IsNot,
+}
+
+impl<'a> Expr<'a> {
+    /// Whether the expression is a plain name, number, text or other constant.
+    pub(crate) fn as_const(&self) -> Option<&Value<'a>> {
+        match self {
+            Self::Const(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The dotted name of a callee. A chain that does not start at a plain name loses its base, so
+    /// `f().run` is `run` and `x[0]` is empty.
+    pub(crate) fn dotted_name(&self) -> Cow<'a, str> {
+        if let Self::Name(name) = self {
+            return name.clone();
+        }
+        let mut parts: Vec<&str> = Vec::new();
+        let mut here = self;
+        while let Self::Attribute(base, name) = here {
+            parts.push(name);
+            here = base;
+        }
+        if let Self::Name(name) = here {
+            parts.push(name);
+        }
+        parts.reverse();
+        Cow::Owned(parts.join("."))
+    }
+}

@@ -1,0 +1,192 @@
+//! Checks decoded calls against accepted answers.
+//!
+//! An item's documents and answers are compiled once: types resolved, accepted strings standardised. A check then
+//! walks the model's arguments in their own order and stops at the first failure, whose kind is the verdict.
+
+mod compile;
+mod value;
+
+use starling_text::json::{Map, Value};
+
+use super::category::{Kind, Language};
+use super::literal;
+use super::verdict::ErrorKind;
+use compile::{Answer, Document, Parameter, Type};
+
+/// A decoded call. The name is `None` when the model gave something that is no string.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedCall {
+    /// Name of the function.
+    pub name: Option<String>,
+    /// Arguments in the model's order.
+    pub arguments: Map,
+}
+
+/// The compiled documents and answers of one item.
+#[derive(Debug)]
+pub struct Checker {
+    kind: Kind,
+    language: Language,
+    answers: Vec<Rule>,
+}
+
+/// One accepted call with the document it is checked against.
+#[derive(Debug)]
+struct Rule {
+    document: Document,
+    answer: Answer,
+}
+
+impl Checker {
+    /// Compiles the documents (as written in the data, without the hints of prompts) and the accepted calls.
+    ///
+    /// `None` when an answer names a function that no document describes, or a document lacks its parameters.
+    pub fn new(
+        kind: Kind,
+        language: Language,
+        documents: &[Value],
+        answers: &[Value],
+    ) -> Option<Self> {
+        let rule = |answer: &Value| {
+            let answer = Answer::compile(answer)?;
+            let document = match kind {
+                Kind::Simple => documents.first()?,
+                _ => documents.iter().find(|document| {
+                    document.get("name").and_then(Value::as_str) == Some(answer.name.as_str())
+                })?,
+            };
+            let document = Document::compile(document, language, &answer)?;
+            Some(Rule { document, answer })
+        };
+        Some(Self {
+            kind,
+            language,
+            answers: answers.iter().map(rule).collect::<Option<_>>()?,
+        })
+    }
+
+    /// Checks the calls of an answer. With `underscores`, dots in the names of functions are written `_`, as models
+    /// behind interfaces that forbid dots must write them.
+    ///
+    /// # Errors
+    /// The kind of the first failure.
+    pub fn check(&self, calls: &[DecodedCall], underscores: bool) -> Result<(), ErrorKind> {
+        match self.kind {
+            Kind::Parallel => self.check_any_order(calls, underscores),
+            Kind::Multiple if calls.len() != self.answers.len() => {
+                Err(ErrorKind::MultipleWrongCount)
+            }
+            Kind::Simple if calls.len() != 1 => Err(ErrorKind::SimpleWrongCount),
+            _ => match (self.answers.first(), calls.first()) {
+                (Some(rule), Some(call)) => rule.check(call, self.language, underscores),
+                _ => Err(ErrorKind::CheckerRaised),
+            },
+        }
+    }
+
+    /// Every answer takes the first unused call that satisfies it; nothing is ever given back.
+    fn check_any_order(&self, calls: &[DecodedCall], underscores: bool) -> Result<(), ErrorKind> {
+        if calls.len() != self.answers.len() {
+            return Err(ErrorKind::ParallelWrongCount);
+        }
+        let mut unused: Vec<&DecodedCall> = calls.iter().collect();
+        for rule in &self.answers {
+            let found = unused
+                .iter()
+                .position(|call| rule.check(call, self.language, underscores).is_ok());
+            match found {
+                Some(index) => drop(unused.remove(index)),
+                None => return Err(ErrorKind::ParallelCannotFindMatch),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    fn check(
+        &self,
+        call: &DecodedCall,
+        language: Language,
+        underscores: bool,
+    ) -> Result<(), ErrorKind> {
+        let name = match underscores {
+            true => &self.document.underscored,
+            false => &self.document.name,
+        };
+        if call.name.as_ref() != Some(name) {
+            return Err(ErrorKind::WrongFunctionName);
+        }
+        let given = &call.arguments;
+        if self
+            .document
+            .required
+            .iter()
+            .any(|name| !given.contains_key(name))
+        {
+            return Err(ErrorKind::MissingRequired);
+        }
+        for (name, value) in given {
+            let parameter = self.document.parameters.iter().find(|p| p.name == *name);
+            match parameter {
+                Some(parameter) => check_argument(parameter, value, language)?,
+                None => return Err(ErrorKind::UnexpectedParameter),
+            }
+        }
+        let missing = |(name, optional): &&(String, bool)| !optional && !given.contains_key(name);
+        match self.answer.names.iter().find(missing) {
+            Some(_) => Err(ErrorKind::MissingOptional),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_argument(
+    parameter: &Parameter,
+    value: &Value,
+    language: Language,
+) -> Result<(), ErrorKind> {
+    let converted;
+    let mut value = value;
+    match language {
+        Language::Python => {
+            if parameter.declared == "float"
+                && let Some(float) = integer_as_float(value)?
+            {
+                converted = Value::Float(float);
+                value = &converted;
+            }
+        }
+        Language::Java | Language::JavaScript => {
+            if parameter.expected == Type::Unknown {
+                return Err(ErrorKind::CheckerRaised);
+            }
+            let Value::Str(text) = value else {
+                return Err(match language {
+                    Language::Java => ErrorKind::TypeJava,
+                    _ => ErrorKind::TypeJavaScript,
+                });
+            };
+            let element = parameter.element_declared.as_deref();
+            converted = literal::convert(language, text, &parameter.declared, element)
+                .map_err(|_| ErrorKind::CheckerRaised)?;
+            value = &converted;
+        }
+    }
+    if parameter.expected == Type::Unknown || parameter.element == Some(Type::Unknown) {
+        return Err(ErrorKind::CheckerRaised);
+    }
+    value::check(parameter, value)
+}
+
+/// An integer as the float Python makes of it; beyond the range of floats Python raises.
+fn integer_as_float(value: &Value) -> Result<Option<f64>, ErrorKind> {
+    match value {
+        Value::Int(int) => Ok(Some(*int as f64)),
+        Value::BigInt(_) => match value.as_f64() {
+            Some(float) if float.is_finite() => Ok(Some(float)),
+            _ => Err(ErrorKind::CheckerRaised),
+        },
+        _ => Ok(None),
+    }
+}

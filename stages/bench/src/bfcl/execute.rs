@@ -1,0 +1,166 @@
+//! Executes call strings on instances, with the responses and error texts of the benchmark.
+//!
+//! The benchmark rewrites every `name (` of the whole string, also inside literals, and evaluates what comes out as
+//! Python. The rewriting is reproduced to the letter; the evaluation knows literals, operators, calls of the
+//! instances' methods and a few builtins.
+
+use starling_text::pycall::{self, Call, Expr};
+
+use super::backend::{Class, Instance, MethodId, method};
+use super::py::{Class as Raised, Py, Raise, Reply, evaluate, response};
+
+/// Names that the benchmark refuses to call.
+const REFUSED: [&str; 8] = [
+    "kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run",
+];
+
+/// Instances of one side of a dialogue, in the order of the item's classes.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) instances: Vec<(Class, Instance)>,
+    /// What the names of its instances begin with; the sides of a check differ in it.
+    prefix: String,
+}
+
+impl World {
+    /// A world whose instances are named after the model, the side and the item.
+    pub(crate) fn new(instances: Vec<(Class, Instance)>, side: &str, id: &str) -> Self {
+        let prefix = format!("{side}_{id}_").replace(['-', '.', '/', ':'], "_");
+        Self { instances, prefix }
+    }
+
+    fn method(&self, name: &str) -> Option<(usize, MethodId)> {
+        let method = method(name)?;
+        let at = self
+            .instances
+            .iter()
+            .position(|(class, _)| *class == method.class)?;
+        Some((at, method))
+    }
+
+    /// Executes a call string and answers the text that it leaves in the dialogue.
+    pub(crate) fn execute(&mut self, call: &str) -> String {
+        let result = self.evaluate(call).and_then(|value| response(&value));
+        result.unwrap_or_else(|raise| format!("Error during execution: {}", raise.text))
+    }
+
+    fn evaluate(&mut self, call: &str) -> Reply {
+        let text = self.rewrite(call);
+        refuse(&text)?;
+        if text.contains('\0') {
+            return Err(Raise::value_error(
+                "source code string cannot contain null bytes",
+            ));
+        }
+        let expr = pycall::parse(text.trim_start_matches([' ', '\t']))
+            .map_err(|error| syntax_error(&text, &error))?;
+        self.value(expr)
+    }
+
+    fn value(&mut self, expr: Expr) -> Reply {
+        evaluate(expr, &mut |call| self.call(call))
+    }
+
+    /// Puts the instance's name before every method name that an opening bracket follows.
+    fn rewrite(&self, call: &str) -> String {
+        let is_word = |c: char| c == '_' || c.is_alphanumeric();
+        let mut out = String::with_capacity(call.len() + self.prefix.len() + 32);
+        let mut rest = call;
+        while let Some(start) = rest.find(is_word) {
+            out.push_str(&rest[..start]);
+            rest = &rest[start..];
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(end);
+            let bracket = behind.trim_start_matches(starling_text::python::is_space);
+            let is_name = word.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
+            rest = behind;
+            if is_name && bracket.starts_with('(') {
+                if let Some((at, _)) = self.method(word) {
+                    self.push_instance(&mut out, at);
+                    out.push('.');
+                }
+                rest = bracket;
+            }
+            out.push_str(word);
+        }
+        out.push_str(rest);
+        out
+    }
+
+    fn push_instance(&self, out: &mut String, at: usize) {
+        out.push_str(&self.prefix);
+        out.push_str(self.instances[at].0.name());
+        out.push_str("_instance");
+    }
+
+    /// The place of the instance of this name.
+    fn instance(&self, name: &str) -> Option<usize> {
+        let class = name.strip_prefix(&self.prefix)?.strip_suffix("_instance")?;
+        self.instances
+            .iter()
+            .position(|(found, _)| found.name() == class)
+    }
+
+    fn call(&mut self, call: Call) -> Reply {
+        let (at, method) = self.function(call.function)?;
+        let mut args = Vec::with_capacity(call.args.len());
+        for arg in call.args {
+            args.push(self.value(arg)?);
+        }
+        let mut keywords = Vec::with_capacity(call.keywords.len());
+        for (name, value) in call.keywords {
+            let name = name.ok_or_else(|| Raise::new(Raised::Other, "unsupported expression"))?;
+            keywords.push((name, self.value(value)?));
+        }
+        self.instances[at].1.call(method, args, keywords)
+    }
+
+    /// The method that a function expression names; whatever else it is raises.
+    fn function(&mut self, function: Expr) -> Reply<(usize, MethodId)> {
+        if let Expr::Attribute(value, name) = &function
+            && let Expr::Name(instance) = &**value
+            && let Some(at) = self.instance(instance)
+        {
+            let class = self.instances[at].0;
+            return match self.method(name) {
+                Some((found, method)) if found == at => Ok((at, method)),
+                _ => {
+                    let text = format!("'{}' object has no attribute '{name}'", class.name());
+                    Err(Raise::new(Raised::Other, text))
+                }
+            };
+        }
+        let value: Py = self.value(function)?;
+        let name = value.type_name();
+        Err(Raise::type_error(format!(
+            "'{name}' object is not callable"
+        )))
+    }
+}
+
+/// The guard looks at what stands before the first bracket, behind the first dot.
+fn refuse(text: &str) -> Reply<()> {
+    let name = text.split('(').next().unwrap_or_default();
+    let name = name.split('.').nth(1).unwrap_or(name);
+    match REFUSED.contains(&name) {
+        true => Err(Raise::new(
+            Raised::Other,
+            format!("Function call {name} is not allowed."),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn syntax_error(text: &str, error: &pycall::SyntaxError) -> Raise {
+    let line = match error.kind {
+        pycall::SyntaxErrorKind::Empty => 0,
+        _ => {
+            let before = &text.as_bytes()[..error.offset.min(text.len())];
+            1 + before.iter().filter(|byte| **byte == b'\n').count()
+        }
+    };
+    Raise::new(
+        Raised::Other,
+        format!("{} (<string>, line {line})", error.kind),
+    )
+}

@@ -1,0 +1,195 @@
+//! Reads what a function-calling Qwen model wrote: thoughts, tool calls, call strings.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+use starling_text::json::{self, Map, ParseErrorKind, Value};
+use starling_text::python;
+
+use super::check::DecodedCall;
+use super::verdict::ErrorKind;
+
+const OPEN: &str = "<tool_call>\n";
+const CLOSE: &str = "\n</tool_call>";
+
+/// The answer cannot be decoded; the benchmark's handler raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undecodable;
+
+/// A completion, taken apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion<'a> {
+    /// What is stored and scored: the text behind the last `</think>`.
+    pub cleaned: &'a str,
+    /// What was thought, without outer newlines.
+    pub reasoning: &'a str,
+    /// Parsed tool calls, those inside the thoughts included; they make up the history.
+    pub tool_calls: Vec<Value>,
+}
+
+/// Takes a completion apart.
+pub fn read(raw: &str) -> Completion<'_> {
+    let (reasoning, cleaned) = split_thoughts(raw).unwrap_or(("", raw));
+    Completion {
+        cleaned,
+        reasoning,
+        tool_calls: tool_calls(raw),
+    }
+}
+
+/// The thoughts and the rest, when the text closes a thought.
+pub(super) fn split_thoughts(text: &str) -> Option<(&str, &str)> {
+    let (first, _) = text.split_once("</think>")?;
+    let (_, last) = text.rsplit_once("</think>")?;
+    let thought = first.trim_end_matches('\n');
+    let thought = thought
+        .rsplit_once("<think>")
+        .map_or(thought, |(_, thought)| thought);
+    Some((
+        thought.trim_start_matches('\n'),
+        last.trim_start_matches('\n'),
+    ))
+}
+
+/// The JSON values between tool-call tags; what is no JSON is skipped.
+pub fn tool_calls(text: &str) -> Vec<Value> {
+    let mut calls = Vec::new();
+    let close = memmem::Finder::new(CLOSE);
+    let mut at = 0;
+    while let Some(open) = memmem::find(&text.as_bytes()[at..], OPEN.as_bytes()) {
+        let start = at + open + OPEN.len();
+        // Where nothing closes this tag, nothing closes a later one.
+        let Some(length) = close.find(&text.as_bytes()[start..]) else {
+            break;
+        };
+        calls.extend(loads(&text[start..start + length]));
+        at = start + length + CLOSE.len();
+    }
+    calls
+}
+
+/// `json.loads`, where half a surrogate pair is replaced by a character that no text has.
+pub(super) fn loads(text: &str) -> Option<Value> {
+    match json::parse(text) {
+        Ok(value) => Some(value),
+        Err(error) if error.kind == ParseErrorKind::LoneSurrogate => {
+            json::parse(&without_lone_surrogates(text)).ok()
+        }
+        Err(_) => None,
+    }
+}
+
+/// Replaces escaped surrogates without a partner by U+FFFF, which Python keeps as they are.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let unit = |at: usize| {
+        let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        hex.bytes().all(|b| b.is_ascii_hexdigit()).then_some(())?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &text.as_bytes()[at..]) {
+        out.push_str(&text[at..at + found]);
+        at += found;
+        let taken = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                out.push_str("\\uffff");
+                at += 6;
+                continue;
+            }
+            (Some(_), _) => 6,
+            // Any other escape is two characters.
+            _ => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        out.push_str(&text[at..at + taken]);
+        at += taken;
+    }
+    out.push_str(&text[at..]);
+    Cow::Owned(out)
+}
+
+/// Decodes an answer into calls for the checker of single calls.
+///
+/// A text without tool calls is an empty list, which is no error.
+///
+/// # Errors
+/// [`Undecodable`] when a tool call is no object, lacks its name or arguments, or these cannot be used.
+pub fn decode_calls(text: &str) -> Result<Vec<DecodedCall>, Undecodable> {
+    tool_calls(text).into_iter().map(decode_call).collect()
+}
+
+fn decode_call(call: Value) -> Result<DecodedCall, Undecodable> {
+    let Value::Dict(mut call) = call else {
+        return Err(Undecodable);
+    };
+    let name = match call.swap_remove("name").ok_or(Undecodable)? {
+        Value::Str(name) => Some(name),
+        Value::List(_) | Value::Dict(_) => return Err(Undecodable),
+        _ => None,
+    };
+    match call.swap_remove("arguments") {
+        Some(Value::Dict(arguments)) => Ok(DecodedCall { name, arguments }),
+        _ => Err(Undecodable),
+    }
+}
+
+/// Reads calls that were decoded elsewhere: a list of objects with one key, whose value is an object.
+///
+/// # Errors
+/// [`ErrorKind::DecoderWrongOutputFormat`] for anything else.
+pub fn decoded_calls(value: &Value) -> Result<Vec<DecodedCall>, ErrorKind> {
+    let call = |call: &Value| {
+        let call = call.as_dict().filter(|call| call.len() == 1)?;
+        let (name, arguments) = call.first()?;
+        Some(DecodedCall {
+            name: Some(name.clone()),
+            arguments: arguments.as_dict()?.clone(),
+        })
+    };
+    value
+        .as_list()
+        .and_then(|calls| calls.iter().map(call).collect())
+        .ok_or(ErrorKind::DecoderWrongOutputFormat)
+}
+
+/// Decodes an answer into call strings for the back ends: `NAME(k=repr,k=repr)`.
+///
+/// # Errors
+/// [`Undecodable`], as for [`decode_calls`]; arguments may also be a string that holds a JSON object.
+pub fn decode_executable(text: &str) -> Result<Vec<String>, Undecodable> {
+    tool_calls(text).iter().map(call_string).collect()
+}
+
+fn call_string(call: &Value) -> Result<String, Undecodable> {
+    let call = call.as_dict().ok_or(Undecodable)?;
+    let name = match call.get("name").ok_or(Undecodable)? {
+        Value::List(_) | Value::Dict(_) => return Err(Undecodable),
+        name => python::str(name),
+    };
+    let parsed;
+    let arguments: &Map = match call.get("arguments").ok_or(Undecodable)? {
+        Value::Dict(arguments) => arguments,
+        Value::Str(text) => {
+            parsed = loads(text).ok_or(Undecodable)?;
+            parsed.as_dict().ok_or(Undecodable)?
+        }
+        _ => return Err(Undecodable),
+    };
+    let mut out = String::with_capacity(64);
+    out.push_str(&name);
+    out.push('(');
+    for (index, (name, value)) in arguments.iter().enumerate() {
+        out.push_str(if index > 0 { "," } else { "" });
+        out.push_str(name);
+        out.push('=');
+        python::write_repr(&mut out, value);
+    }
+    out.push(')');
+    Ok(out)
+}
+
+/// Whether the decoded step ends the turn: no calls, or one call that is an empty text.
+pub(super) fn is_empty_step(calls: &[String]) -> bool {
+    matches!(calls, []) || matches!(calls, [call] if call.is_empty())
+}
