@@ -357,6 +357,7 @@ impl Stage for EatTime {
     }
 
     fn run(params: EatTimeParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        context.progress(0, 1, "naps", "");
         while context.elapsed_seconds() < params.seconds {
             if context.interrupted() && !params.deaf {
                 return Err(StageError::Interrupted);

@@ -113,6 +113,8 @@ pub enum Cause {
     Output,
     /// The store, a spec or an input could not be used.
     Store,
+    /// The bytes of an input are damaged or gone, and set aside; the stage that made them must run again.
+    LostInput,
     /// The device is not there.
     Device,
     /// It ran past its time limit.

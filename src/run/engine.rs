@@ -16,6 +16,7 @@ use crate::pipeline::{Device, Mistake, Mistakes, Pipeline, PipelineInput};
 use crate::plan::{self, Resolution, ResolveError, ResolvedAction};
 use crate::report::{Cause, Failure, Reporter, RunEvent, StageTime, Summary};
 use crate::run::active::{Active, Errand};
+use crate::run::display::Display;
 use crate::run::judge::{self, Ended};
 use crate::run::launch::{Launch, Note};
 use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
@@ -50,11 +51,16 @@ pub fn run(
     let signals = Signals::listen()?;
     let mut engine = Engine::new(pipeline, registry, store, options, reporter, signals);
     engine.begin(memo)?;
-    let looped = engine.drive(memo);
-    if looped.is_err() {
-        engine.abandon();
+    loop {
+        if let Err(error) = engine.drive(memo) {
+            engine.abandon();
+            return Err(error);
+        }
+        // Showing reads bytes that may turn out damaged; then what made them runs again.
+        if let Some(shown) = engine.show(memo)? {
+            return engine.end(shown);
+        }
     }
-    looped.and_then(|()| engine.end())
 }
 
 /// Signals that ask to stop, as notes; stops listening when dropped.
@@ -132,6 +138,8 @@ struct Engine<'a> {
     taken: BTreeMap<ActionKey, usize>,
     /// Stages whose waiting for another run was told.
     told: BTreeSet<usize>,
+    /// Stages that run again because bytes of theirs, or of what they read, were lost.
+    healed: BTreeSet<usize>,
     /// Stages that ended with their outputs, in that order.
     ran: Vec<StageTime>,
     /// What is wrong with files that the pipeline names, before anything starts.
@@ -173,6 +181,7 @@ impl<'a> Engine<'a> {
             elsewhere: BTreeSet::new(),
             taken: BTreeMap::new(),
             told: BTreeSet::new(),
+            healed: BTreeSet::new(),
             ran: Vec::new(),
             wrong: Vec::new(),
             begun: false,
@@ -674,6 +683,12 @@ impl<'a> Engine<'a> {
                 self.states[index] = State::Stopped;
                 Ok(())
             }
+            Ended::Failed(why)
+                if why.cause == Cause::LostInput
+                    && self.heal_inputs(index, &why.message, memo)? =>
+            {
+                Ok(())
+            }
             Ended::Failed(why) => {
                 let mut failure = self.failure(index, attempt, why.cause, why.message);
                 failure.hint = why.hint;
@@ -684,6 +699,46 @@ impl<'a> Engine<'a> {
                 self.fail(index, failure, memo)
             }
         }
+    }
+
+    /// Has the stages run again whose bytes `index` found damaged or gone; false when none of them can.
+    fn heal_inputs(&mut self, index: usize, why: &str, memo: &mut Memo) -> Result<bool, RunError> {
+        let inputs: BTreeSet<usize> = self.pipeline.stages[index]
+            .inputs
+            .iter()
+            .map(|input| input.stage)
+            .collect();
+        let mut lost = Vec::new();
+        for input in inputs {
+            if let Some(record) = self.states[input].record()
+                && self.store.action(&record.key)?.is_none()
+            {
+                lost.push(input);
+            }
+        }
+        // Once for each stage: a disk that loses the same bytes again is beyond this.
+        if lost.is_empty() || !self.healed.insert(index) {
+            return Ok(false);
+        }
+        self.states[index] = State::Waiting;
+        self.run_again(lost, why, memo)?;
+        Ok(true)
+    }
+
+    fn run_again(
+        &mut self,
+        stages: Vec<usize>,
+        why: &str,
+        memo: &mut Memo,
+    ) -> Result<(), RunError> {
+        for &index in &stages {
+            let stage = &self.pipeline.stages[index].name;
+            self.reporter.report(&RunEvent::Notice {
+                text: format!("`{stage}` runs again: {why}"),
+            });
+            self.states[index] = State::Waiting;
+        }
+        self.settle(stages, memo)
     }
 
     fn newest_snapshot(&self, key: &ActionKey) -> Option<u64> {
@@ -747,10 +802,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn end(&mut self) -> Result<RunOutcome, RunError> {
+    fn end(&mut self, display: Vec<Display>) -> Result<RunOutcome, RunError> {
         let summary = self.summary();
         let code = self.code(&summary);
-        let display = self.display()?;
         self.manifest(Some(code)).write(self.store)?;
         self.pass_on_warnings();
         self.reporter.report(&RunEvent::Ended(summary.clone()));
@@ -796,23 +850,38 @@ impl<'a> Engine<'a> {
             exit::DONE
         } else if causes().all(|cause| *cause == Cause::Device) {
             exit::DEVICE
+        } else if causes().all(|cause| matches!(cause, Cause::Store | Cause::LostInput)) {
+            exit::CACHE
         } else {
             exit::STAGE
         }
     }
 
-    fn display(&self) -> Result<Vec<display::Display>, RunError> {
+    /// What to show at the end; none when bytes of it are lost and the stage runs again.
+    fn show(&mut self, memo: &mut Memo) -> Result<Option<Vec<Display>>, RunError> {
         let mut shown = Vec::new();
         for (index, stage) in self.pipeline.stages.iter().enumerate() {
             let kind = self.registry.get(&stage.kind);
             let (Some(kind), Some(record)) = (kind, self.states[index].record()) else {
                 continue;
             };
-            if self.readers[index].is_empty() {
-                shown.extend(display::of_stage(self.store, &stage.name, kind, record)?);
+            if !self.readers[index].is_empty() {
+                continue;
+            }
+            match display::of_stage(self.store, &stage.name, kind, record) {
+                Ok(display) => shown.extend(display),
+                Err(error)
+                    if error.is_lost_blob()
+                        && self.stop == Stop::No
+                        && self.healed.insert(index) =>
+                {
+                    self.run_again(vec![index], &error.to_string(), memo)?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(shown)
+        Ok(Some(shown))
     }
 
     fn manifest(&self, code: Option<u8>) -> Manifest {

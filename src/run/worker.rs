@@ -137,16 +137,16 @@ impl End {
         }
     }
 
-    /// An input that could not be placed; a damaged one was set aside, so its stage will run again.
-    fn lost_input(port: &str, error: &CacheError) -> Self {
-        let hint = error.is_lost_blob().then(|| {
-            "the damaged bytes were set aside; run again, and the stage that made them runs first"
-                .to_owned()
-        });
+    /// An input that could not be placed.
+    fn unusable_input(port: &str, error: &CacheError) -> Self {
+        let message = format!("input `{port}`: {}", with_sources(error));
+        if !error.is_lost_blob() {
+            return Self::new(Cause::Store, message);
+        }
         Self {
-            cause: Cause::Store,
-            message: format!("input `{port}`: {}", with_sources(error)),
-            hint,
+            cause: Cause::LostInput,
+            message,
+            hint: Some("run again: the stage that made these bytes runs first".to_owned()),
         }
     }
 
@@ -154,7 +154,7 @@ impl End {
         match self.cause {
             Cause::Interrupted => exit::INTERRUPTED,
             Cause::Device => exit::DEVICE,
-            Cause::Store => exit::CACHE,
+            Cause::Store | Cause::LostInput => exit::CACHE,
             _ => exit::STAGE,
         }
     }
@@ -314,7 +314,7 @@ impl Attempt<'_> {
             let path = scratch.part("inputs").join(index.to_string());
             self.store
                 .materialize(&input.artifact, &path, Mode::Link)
-                .map_err(|e| End::lost_input(&input.port, &e))?;
+                .map_err(|e| End::unusable_input(&input.port, &e))?;
             match &input.name {
                 Some(name) => {
                     many.entry(input.port.clone())

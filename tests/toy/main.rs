@@ -2,7 +2,13 @@
 //!
 //! What counts is that the store ends with the digests of an unbroken run, whatever happened on the way.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
 mod cached;
+mod damage;
 mod fail;
 mod kill;
 mod share;

@@ -83,6 +83,8 @@ fn a_deaf_stage_is_killed_after_the_grace() {
     let space = Space::new("[stage.sleep]\nkind = \"toy-eat-time\"\nseconds = 600\ndeaf = true\n");
     let mut run = space.start("s", &["--grace", "0.3"]);
     let pid = run.until_started("sleep");
+    // Before this a signal would end the worker as it ends any process.
+    run.until(|e| matches!(e, RunEvent::Stage { .. }));
     run.signal(Signal::INT);
     let stopped = run.finish();
     assert_eq!(stopped.code, 130);
