@@ -99,6 +99,10 @@ impl Data {
 }
 
 /// Prints how many rows were compared and fails with the first few that differ.
+#[expect(
+    clippy::print_stdout,
+    reason = "the count of rows compared is what this test reports"
+)]
 fn conclude(set: &str, count: usize, differing: &[String]) {
     println!("golden acebench {set}: {count} cases");
     assert!(count > 0, "no cases in {set}");

@@ -39,8 +39,8 @@ pub(super) struct ReferenceValue {
     pub(super) value: Value<'static>,
     /// Normalised for a text, printed for all else but maps.
     pub(super) needle: String,
-    pub(super) items: Vec<ReferenceValue>,
-    pub(super) entries: Vec<(String, ReferenceValue)>,
+    pub(super) items: Vec<Self>,
+    pub(super) entries: Vec<(String, Self)>,
 }
 
 #[derive(Debug, Clone)]

@@ -252,10 +252,6 @@ impl<'d> MultiTurn<'d> {
     }
 
     /// Whose text is needed next; nothing when the conversation is over.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "asking twice gives the same answer, unlike an iterator"
-    )]
     pub fn next(&self) -> Option<Turn> {
         if self.conversation.finished {
             return None;

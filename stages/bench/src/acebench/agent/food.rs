@@ -175,10 +175,10 @@ impl Food {
             return start.refuse("too_expensive");
         }
         let left = calculate(BinaryOp::Sub, &balance, &total)?;
-        if let Value::Dict(users) = &mut self.users {
-            if let Some((_, record)) = users.iter_mut().find(|(name, _)| equal(name, user)) {
-                set(record, "balance", left);
-            }
+        if let Value::Dict(users) = &mut self.users
+            && let Some((_, record)) = users.iter_mut().find(|(name, _)| equal(name, user))
+        {
+            set(record, "balance", left);
         }
         self.orders.push(dict([
             ("user_name", user.clone()),

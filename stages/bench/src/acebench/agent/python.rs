@@ -222,7 +222,7 @@ fn json_key(key: &Value<'_>) -> Option<String> {
         Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
         Value::None => out.push_str("null"),
         Value::Str(_) | Value::Int(_) | Value::BigInt(_) | Value::Float(_) => {
-            write_str(&mut out, key).ok()?
+            write_str(&mut out, key).ok()?;
         }
         _ => return None,
     }

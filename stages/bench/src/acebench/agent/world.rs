@@ -174,10 +174,10 @@ impl BackEnd {
 
 /// A result as the model sees it: dicts as JSON, all else as text; a text that is JSON counts as its value.
 fn shown(value: &Value<'static>) -> Json {
-    if let Value::Dict(_) = value {
-        if let Some(json) = to_json(value) {
-            return json;
-        }
+    if let Value::Dict(_) = value
+        && let Some(json) = to_json(value)
+    {
+        return json;
     }
     let printed = printed(value);
     json::parse(&printed).unwrap_or(Json::Str(printed))

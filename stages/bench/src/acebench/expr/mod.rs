@@ -34,24 +34,24 @@ pub(crate) struct Reject;
 pub(crate) enum Expr<'a> {
     Const(Value<'a>),
     Name(Cow<'a, str>),
-    List(Vec<Expr<'a>>),
-    Tuple(Vec<Expr<'a>>),
-    Set(Vec<Expr<'a>>),
+    List(Vec<Self>),
+    Tuple(Vec<Self>),
+    Set(Vec<Self>),
     /// Entries; a missing key is `**value`.
-    Dict(Vec<(Option<Expr<'a>>, Expr<'a>)>),
-    Unary(UnaryOp, Box<Expr<'a>>),
-    Binary(BinaryOp, Box<Expr<'a>>, Box<Expr<'a>>),
+    Dict(Vec<(Option<Self>, Self)>),
+    Unary(UnaryOp, Box<Self>),
+    Binary(BinaryOp, Box<Self>, Box<Self>),
     /// `and` (true) or `or` over two or more operands.
-    Bool(bool, Vec<Expr<'a>>),
-    Compare(Box<Expr<'a>>, Vec<(CompareOp, Expr<'a>)>),
+    Bool(bool, Vec<Self>),
+    Compare(Box<Self>, Vec<(CompareOp, Self)>),
     /// Condition, value when true, value when false.
-    If(Box<[Expr<'a>; 3]>),
+    If(Box<[Self; 3]>),
     Call(Box<Call<'a>>),
-    Attribute(Box<Expr<'a>>, Cow<'a, str>),
-    Subscript(Box<[Expr<'a>; 2]>),
+    Attribute(Box<Self>, Cow<'a, str>),
+    Subscript(Box<[Self; 2]>),
     /// Lower, upper, step; only inside a subscript.
-    Slice(Box<[Option<Expr<'a>>; 3]>),
-    Starred(Box<Expr<'a>>),
+    Slice(Box<[Option<Self>; 3]>),
+    Starred(Box<Self>),
     /// Valid syntax that never has a value here (lambda, comprehension, f-string, walrus, await, yield), as written.
     Other(&'a str),
 }

@@ -98,7 +98,7 @@ impl<'a> Parser<'a> {
                 b'\\' => match self.line_end(1) {
                     // Python wants a line after a continuation.
                     Some(length) if self.pos + 1 + length < self.text.len() => {
-                        self.pos += 1 + length
+                        self.pos += 1 + length;
                     }
                     _ => return,
                 },

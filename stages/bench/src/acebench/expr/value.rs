@@ -21,8 +21,8 @@ pub(crate) enum Value<'a> {
     Bytes(Vec<u8>),
     /// Lone surrogates are held as the private characters of [`surrogate`].
     Str(Cow<'a, str>),
-    List(Vec<Value<'a>>),
-    Tuple(Vec<Value<'a>>),
+    List(Vec<Self>),
+    Tuple(Vec<Self>),
     Dict(Dict<'a>),
     Ellipsis,
 }
