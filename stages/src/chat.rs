@@ -13,8 +13,11 @@ use starling_text::template::{ChatTemplate, QWEN3};
 pub(crate) const END: &str = "<|im_end|>";
 
 /// The files that make a folder a tokenizer; what is not there is not copied.
-pub(crate) const TOKENIZER_FILES: [&str; 3] =
-    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+pub(crate) const TOKENIZER_FILES: [&str; 3] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
 
 /// A chat template that comes with starling.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -43,7 +43,10 @@ impl Dropped {
         let entry = self.reasons.entry(reason.to_owned()).or_default();
         entry.count += 1;
         if entry.first.len() < NAMED {
-            entry.first.push(Place { line, id: id.to_owned() });
+            entry.first.push(Place {
+                line,
+                id: id.to_owned(),
+            });
         }
     }
 
@@ -56,12 +59,19 @@ impl Dropped {
     ) -> Result<(), StageError> {
         self.kept = kept;
         write_json(&context.output("report"), &self)?;
-        let reasons: Vec<String> =
-            self.reasons.iter().map(|(name, r)| format!("{} {name}", r.count)).collect();
+        let reasons: Vec<String> = self
+            .reasons
+            .iter()
+            .map(|(name, r)| format!("{} {name}", r.count))
+            .collect();
         let story = if reasons.is_empty() {
             format!("all {} rows kept", self.rows)
         } else {
-            format!("{kept} of {} rows kept; left out: {}", self.rows, reasons.join(", "))
+            format!(
+                "{kept} of {} rows kept; left out: {}",
+                self.rows,
+                reasons.join(", ")
+            )
         };
         let gone = self.rows.saturating_sub(kept) as f64 / self.rows.max(1) as f64;
         if self.rows > 0 && kept == 0 {

@@ -25,12 +25,17 @@ impl Model {
     /// Loads a checkpoint folder.
     pub(crate) fn load(folder: &Path) -> Result<Self, StageError> {
         let checkpoint = Checkpoint::load(folder).map_err(lm)?;
-        Ok(Self { checkpoint, lineage: Lineage::read(folder)? })
+        Ok(Self {
+            checkpoint,
+            lineage: Lineage::read(folder)?,
+        })
     }
 
     /// Saves a checkpoint folder, with the work that made it.
     pub(crate) fn save(self, folder: &Path, work: Work) -> Result<(), StageError> {
-        self.checkpoint.save(folder, SaveOptions::default()).map_err(lm)?;
+        self.checkpoint
+            .save(folder, SaveOptions::default())
+            .map_err(lm)?;
         self.lineage.finish(folder, WEIGHTS, work)
     }
 
@@ -56,7 +61,13 @@ impl Model {
             trained_tokens: trained,
             generated_tokens: generated,
             read_tokens: read,
-            parameters: self.checkpoint.weights.0.values().map(|t| t.elem_count() as u64).sum(),
+            parameters: self
+                .checkpoint
+                .weights
+                .0
+                .values()
+                .map(|t| t.elem_count() as u64)
+                .sum(),
         }
     }
 }

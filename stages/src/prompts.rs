@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use starling_contract::StageError;
-use starling_lm::tokenizer::Tokenizer;
 use starling_lm::generate::{Request, key_of};
+use starling_lm::tokenizer::Tokenizer;
 use starling_reward::{CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
 use starling_text::json::{Dumps, dumps_with};
 
@@ -33,7 +33,12 @@ pub(crate) struct Prompt {
 impl Prompt {
     /// Scores an answer that continues the prompt; `text` is without its end token.
     pub(crate) fn score(&self, text: &str) -> Outcome {
-        score(&self.tools, &self.label, &format!("{}{text}", self.prefill), Mode::Fixed)
+        score(
+            &self.tools,
+            &self.label,
+            &format!("{}{text}", self.prefill),
+            Mode::Fixed,
+        )
     }
 
     /// What two answers share when they say the same: thought, words, and calls in any order; none when
@@ -42,20 +47,33 @@ impl Prompt {
         let whole = format!("{}{text}", self.prefill);
         let (thought, answer) = split_thought(&whole).ok()?;
         let answer = CallFormat::Hermes.parse(answer).ok()?;
-        let sorted = Dumps { sort_keys: true, ..Dumps::default() };
-        let mut calls: Vec<String> =
-            answer.calls().iter().map(|c| dumps_with(&c.to_value(), &sorted)).collect();
+        let sorted = Dumps {
+            sort_keys: true,
+            ..Dumps::default()
+        };
+        let mut calls: Vec<String> = answer
+            .calls()
+            .iter()
+            .map(|c| dumps_with(&c.to_value(), &sorted))
+            .collect();
         calls.sort_unstable();
         let reply = answer.reply().unwrap_or_default();
         if calls.is_empty() && reply.is_empty() {
             return None;
         }
-        Some(format!("{}\u{1f}{reply}\u{1f}{}", thought.trim(), calls.join("\u{1f}")))
+        Some(format!(
+            "{}\u{1f}{reply}\u{1f}{}",
+            thought.trim(),
+            calls.join("\u{1f}")
+        ))
     }
 
     /// A request for `samples` answers; its random numbers depend on the row's id, not on its place.
     pub(crate) fn request(&self, samples: usize) -> Request {
-        Request { samples, ..Request::new(key_of(&self.id), self.ids.clone()) }
+        Request {
+            samples,
+            ..Request::new(key_of(&self.id), self.ids.clone())
+        }
     }
 }
 
@@ -82,11 +100,15 @@ pub(crate) fn read_text(
             break;
         }
         let part = |name: &str| {
-            rows::text(&row, name).map(str::to_owned).ok_or_else(|| {
-                StageError::input(port, format!("line {line} has no text `{name}`"))
-            })
+            rows::text(&row, name)
+                .map(str::to_owned)
+                .ok_or_else(|| StageError::input(port, format!("line {line} has no text `{name}`")))
         };
-        all.push(TextRow { id: part("id")?, inputs: part("inputs")?, targets: part("targets")? });
+        all.push(TextRow {
+            id: part("id")?,
+            inputs: part("inputs")?,
+            targets: part("targets")?,
+        });
     }
     if all.is_empty() {
         return Err(StageError::input(port, "holds no rows"));
@@ -105,11 +127,11 @@ pub(crate) fn read(
     read_text(path, port, limit)?
         .into_iter()
         .map(|row| {
-            let wrong =
-                |what: &str, e: &dyn std::fmt::Display| {
-                    StageError::input(port, format!("row `{}`: {what}: {e}", row.id))
-                };
-            let tools = ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
+            let wrong = |what: &str, e: &dyn std::fmt::Display| {
+                StageError::input(port, format!("row `{}`: {what}: {e}", row.id))
+            };
+            let tools =
+                ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
             let prefill = row
                 .inputs
                 .rfind(ASSISTANT)
@@ -118,7 +140,15 @@ pub(crate) fn read(
             let label = Label::parse(&format!("{prefill}{}", row.targets), Mode::Fixed)
                 .map_err(|e| wrong("label", &e))?;
             let ids = tokenizer.encode(&row.inputs).map_err(lm)?;
-            Ok(Prompt { id: row.id, inputs: row.inputs, targets: row.targets, ids, prefill, tools, label })
+            Ok(Prompt {
+                id: row.id,
+                inputs: row.inputs,
+                targets: row.targets,
+                ids,
+                prefill,
+                tools,
+                label,
+            })
         })
         .collect()
 }

@@ -89,16 +89,36 @@ impl Rollouts {
         let (p, n, k) = (self.prompts.len(), self.rollouts.len(), self.k);
         let all = &self.rollouts;
         let parts: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = vec![
-            ("prompt_lens", Dtype::U32, vec![p], words(&mut self.prompts.iter().map(|x| x.len() as u32))),
+            (
+                "prompt_lens",
+                Dtype::U32,
+                vec![p],
+                words(&mut self.prompts.iter().map(|x| x.len() as u32)),
+            ),
             (
                 "prompt_ids",
                 Dtype::U32,
                 vec![prompt_tokens],
                 words(&mut self.prompts.iter().flatten().copied()),
             ),
-            ("prompt_of", Dtype::U32, vec![n], words(&mut all.iter().map(|r| r.prompt as u32))),
-            ("lens", Dtype::U32, vec![n], words(&mut all.iter().map(|r| r.ids.len() as u32))),
-            ("ids", Dtype::U32, vec![tokens], words(&mut all.iter().flat_map(|r| r.ids.iter().copied()))),
+            (
+                "prompt_of",
+                Dtype::U32,
+                vec![n],
+                words(&mut all.iter().map(|r| r.prompt as u32)),
+            ),
+            (
+                "lens",
+                Dtype::U32,
+                vec![n],
+                words(&mut all.iter().map(|r| r.ids.len() as u32)),
+            ),
+            (
+                "ids",
+                Dtype::U32,
+                vec![tokens],
+                words(&mut all.iter().flat_map(|r| r.ids.iter().copied())),
+            ),
             (
                 "logprobs",
                 Dtype::F32,
@@ -138,8 +158,14 @@ impl Rollouts {
             .map_err(|e| StageError::failed(format!("{}: {e}", path.display())))?;
         let bad = |what: &str| StageError::failed(format!("{}: {what}", path.display()));
         let words = |name: &str| -> Result<Vec<u32>, StageError> {
-            let view = file.tensor(name).map_err(|e| bad(&format!("`{name}`: {e}")))?;
-            Ok(view.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+            let view = file
+                .tensor(name)
+                .map_err(|e| bad(&format!("`{name}`: {e}")))?;
+            Ok(view
+                .data()
+                .chunks_exact(4)
+                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect())
         };
         let floats = |name: &str| -> Result<Vec<f32>, StageError> {
             Ok(words(name)?.into_iter().map(f32::from_bits).collect())
@@ -152,7 +178,11 @@ impl Rollouts {
         let (prompt_of, lens) = (words("prompt_of")?, words("lens")?);
         let (ids, logprobs) = (words("ids")?, floats("logprobs")?);
         let (topk_ids, topk_logprobs) = (words("topk_ids")?, floats("topk_logprobs")?);
-        let k = if ids.is_empty() { 0 } else { topk_ids.len() / ids.len() };
+        let k = if ids.is_empty() {
+            0
+        } else {
+            topk_ids.len() / ids.len()
+        };
         let texts = crate::rows::read_all(&folder.join(TEXTS))?;
         let total: usize = lens.iter().map(|l| *l as usize).sum();
         if texts.len() != lens.len()
@@ -177,7 +207,9 @@ impl Rollouts {
             rollouts.push(Rollout {
                 id: text("id")?,
                 seed: text("seed")?,
-                sample: crate::rows::field(row, "sample").and_then(|v| v.as_i64()).unwrap_or(0) as usize,
+                sample: crate::rows::field(row, "sample")
+                    .and_then(|v| v.as_i64())
+                    .unwrap_or(0) as usize,
                 inputs: text("inputs")?,
                 targets: text("targets")?,
                 prompt: *prompt as usize,
@@ -188,7 +220,11 @@ impl Rollouts {
             });
             at = span.end;
         }
-        Ok(Self { prompts, rollouts, k })
+        Ok(Self {
+            prompts,
+            rollouts,
+            k,
+        })
     }
 }
 

@@ -61,11 +61,26 @@ impl Optimizer {
             }
         };
         want(self.lr > 0.0 && self.lr.is_finite(), "`lr` must be above 0");
-        want((0.0..=1.0).contains(&self.warm_up), "`warm-up` must be between 0 and 1");
-        want((0.0..=1.0).contains(&self.floor), "`floor` must be between 0 and 1");
-        want(self.weight_decay >= 0.0, "`weight-decay` must not be negative");
-        want((0.0..1.0).contains(&self.beta1), "`beta1` must be in [0, 1)");
-        want((0.0..1.0).contains(&self.beta2), "`beta2` must be in [0, 1)");
+        want(
+            (0.0..=1.0).contains(&self.warm_up),
+            "`warm-up` must be between 0 and 1",
+        );
+        want(
+            (0.0..=1.0).contains(&self.floor),
+            "`floor` must be between 0 and 1",
+        );
+        want(
+            self.weight_decay >= 0.0,
+            "`weight-decay` must not be negative",
+        );
+        want(
+            (0.0..1.0).contains(&self.beta1),
+            "`beta1` must be in [0, 1)",
+        );
+        want(
+            (0.0..1.0).contains(&self.beta2),
+            "`beta2` must be in [0, 1)",
+        );
         want(self.clip > 0.0, "`clip` must be above 0");
         complaints
     }
@@ -100,11 +115,15 @@ pub(crate) fn snapshot_seconds() -> f64 {
 
 /// Complaints that every training kind shares.
 pub(crate) fn check(updates: u64, batch: usize, chunk_tokens: usize) -> Vec<Complaint> {
-    [("updates", updates > 0), ("batch", batch > 0), ("chunk-tokens", chunk_tokens > 0)]
-        .into_iter()
-        .filter(|(_, good)| !good)
-        .map(|(param, _)| Complaint::new(param, "must be at least 1"))
-        .collect()
+    [
+        ("updates", updates > 0),
+        ("batch", batch > 0),
+        ("chunk-tokens", chunk_tokens > 0),
+    ]
+    .into_iter()
+    .filter(|(_, good)| !good)
+    .map(|(param, _)| Complaint::new(param, "must be at least 1"))
+    .collect()
 }
 
 /// Indexes of an answer's tokens in prompt + answer.
@@ -138,7 +157,12 @@ pub(crate) struct Batch {
 impl Batch {
     /// A batch of ready sequences.
     pub(crate) fn of(sequences: Vec<Sequence>) -> Self {
-        Self { sequences, columns: Vec::new(), generated_tokens: 0, read_tokens: 0 }
+        Self {
+            sequences,
+            columns: Vec::new(),
+            generated_tokens: 0,
+            read_tokens: 0,
+        }
     }
 }
 
@@ -187,7 +211,11 @@ impl Training<'_> {
             threads: context.threads(),
             ..TrainConfig::new(self.optimizer.schedule(self.updates))
         };
-        let Checkpoint { config: shape, weights, .. } = &model.checkpoint;
+        let Checkpoint {
+            config: shape,
+            weights,
+            ..
+        } = &model.checkpoint;
         let mut trainer: Trainer = Trainer::new(shape, weights, config).map_err(lm)?;
         let mut counts = Counts::default();
         let mut rows: Vec<String> = Vec::new();
@@ -244,7 +272,9 @@ fn one_update(
         counts.skipped_updates += 1;
         row.insert("skipped".to_owned(), true.into());
     } else {
-        let stats = trainer.update(&batch.sequences).map_err(|e| e.to_string())?;
+        let stats = trainer
+            .update(&batch.sequences)
+            .map_err(|e| e.to_string())?;
         counts.trained_tokens += stats.tokens as u64;
         row.insert("loss".to_owned(), stats.loss.into());
         row.insert("grad_norm".to_owned(), stats.grad_norm.into());
@@ -293,7 +323,11 @@ pub(crate) struct SnapshotClock {
 impl SnapshotClock {
     /// Starts counting at `now`.
     pub(crate) fn new(now: f64, interval: f64) -> Self {
-        Self { interval, next: now + interval, asked: now }
+        Self {
+            interval,
+            next: now + interval,
+            asked: now,
+        }
     }
 
     /// Whether a snapshot is due at `now`.

@@ -12,6 +12,10 @@ fn every_file_is_listed() {
         let path = entry.expect("readable").path();
         let name = path.file_stem().expect("a name").to_string_lossy();
         let listed = main.lines().any(|l| l == format!("mod {name};"));
-        assert!(name == "main" || listed, "{} is not listed in main.rs", path.display());
+        assert!(
+            name == "main" || listed,
+            "{} is not listed in main.rs",
+            path.display()
+        );
     }
 }

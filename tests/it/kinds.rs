@@ -15,21 +15,31 @@ fn every_kind_is_listed_and_shown() {
         assert!(!about.trim().is_empty(), "{line}");
         let shown = space.starling(&format!("stages show {kind}"));
         assert_eq!(shown.code, 0, "{}", shown.all());
-        assert!(shown.stdout.starts_with(&format!("{kind} (version ")), "{}", shown.stdout);
+        assert!(
+            shown.stdout.starts_with(&format!("{kind} (version ")),
+            "{}",
+            shown.stdout
+        );
         assert!(shown.stdout.contains("\noutputs\n"), "{}", shown.stdout);
         let json = space.starling(&format!("stages show {kind} --json"));
         let value: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
         assert_eq!(value["kind"], kind);
     }
     assert!(list.stdout.lines().count() >= 12, "{}", list.stdout);
-    assert!(!space.path(".starling").exists(), "a question leaves nothing behind");
+    assert!(
+        !space.path(".starling").exists(),
+        "a question leaves nothing behind"
+    );
 }
 
 #[test]
 fn a_wrong_kind_gets_a_suggestion() {
     let said = Space::new().starling("stages show distil");
     assert_eq!(said.code, 2);
-    assert_eq!(said.stderr, "error: there is no kind `distil`; did you mean `distill`?\n");
+    assert_eq!(
+        said.stderr,
+        "error: there is no kind `distil`; did you mean `distill`?\n"
+    );
 }
 
 /// Every pipeline of the repository can be planned; files that must be fetched are pinned.

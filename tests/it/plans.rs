@@ -33,9 +33,16 @@ fn a_plan_before_and_after_a_run() {
     let first = before.stdout.lines().next().expect("a line");
     assert!(first.starts_with("     Ready  world  "), "{first}");
     assert!(first.ends_with("first of its kind"), "{first}");
-    assert!(before.stdout.contains("   Blocked  parts            waits for world\n"));
+    assert!(
+        before
+            .stdout
+            .contains("   Blocked  parts            waits for world\n")
+    );
     assert_eq!(before.stderr, "2 stages: 1 ready, 1 blocked\n");
-    assert!(!space.path(".starling").exists(), "a plan leaves nothing behind");
+    assert!(
+        !space.path(".starling").exists(),
+        "a plan leaves nothing behind"
+    );
 
     let run = space.starling("run two.toml");
     assert_eq!(run.code, 0, "{}", run.all());
@@ -53,15 +60,27 @@ fn why_tells_the_parameter_its_values_and_its_place() {
     space.write("two.toml", &TWO.replace("test = 0.25", "test = 0.5"));
     let why = space.starling("why parts");
     assert_eq!(why.code, 0, "{}", why.all());
-    assert!(why.stdout.contains("\n  test  0.25 → 0.5   two.toml:11:8\n"), "{}", why.stdout);
+    assert!(
+        why.stdout
+            .contains("\n  test  0.25 → 0.5   two.toml:11:8\n"),
+        "{}",
+        why.stdout
+    );
     let set = space.starling("why parts --set parts.seed=9");
-    assert!(set.stdout.contains("\n  seed  0 → 9   --set:1:12\n"), "{}", set.stdout);
+    assert!(
+        set.stdout.contains("\n  seed  0 → 9   --set:1:12\n"),
+        "{}",
+        set.stdout
+    );
     let json = space.starling("why parts --json");
     let value: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(value["why"]["changes"][0]["new"], "0.5");
     let wrong = space.starling("why part");
     assert_eq!(wrong.code, 2);
-    assert_eq!(wrong.stderr, "error: two.toml has no stage `part`; did you mean `parts`?\n");
+    assert_eq!(
+        wrong.stderr,
+        "error: two.toml has no stage `part`; did you mean `parts`?\n"
+    );
 }
 
 #[test]
@@ -79,7 +98,11 @@ fn show_finds_the_files() {
     assert!(text.stdout.contains(path), "{}", text.stdout);
     assert!(text.stdout.contains("\nmade     2"), "{}", text.stdout);
     let elsewhere = space.starling("show world -p two.toml --set world.seed=4");
-    assert!(elsewhere.stdout.contains("none yet"), "{}", elsewhere.stdout);
+    assert!(
+        elsewhere.stdout.contains("none yet"),
+        "{}",
+        elsewhere.stdout
+    );
 }
 
 #[test]
@@ -94,16 +117,27 @@ fn mistakes_come_all_at_once_and_nothing_runs() {
         assert_eq!(said.code, 3, "{}", said.all());
         assert_eq!(said.stdout, "");
         for part in [
-            "bad.toml:2:8", "did you mean `world`?", "bad.toml:7:1", "did you mean `test`?",
+            "bad.toml:2:8",
+            "did you mean `world`?",
+            "bad.toml:7:1",
+            "did you mean `test`?",
             "error: 3 mistakes; nothing was run",
         ] {
-            assert!(said.stderr.contains(part), "{part} is missing in\n{}", said.stderr);
+            assert!(
+                said.stderr.contains(part),
+                "{part} is missing in\n{}",
+                said.stderr
+            );
         }
     }
     assert!(!space.path(".starling").exists());
     let absent = space.starling("run absent.toml");
     assert_eq!(absent.code, 3);
-    assert!(absent.stderr.starts_with("error: cannot read the pipeline absent.toml: "));
+    assert!(
+        absent
+            .stderr
+            .starts_with("error: cannot read the pipeline absent.toml: ")
+    );
 }
 
 #[test]
@@ -111,23 +145,39 @@ fn a_pinned_file_may_be_planned_before_it_is_there() {
     let space = Space::new();
     // `printf abc | sha256sum`
     let pin = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let text = format!("[stage.data]\nkind = 'source'\npath = 'data.txt'\nsha256 = '{pin}'\nfetch = 'printf abc'\n");
+    let text = format!(
+        "[stage.data]\nkind = 'source'\npath = 'data.txt'\nsha256 = '{pin}'\nfetch = 'printf abc'\n"
+    );
     space.write("pinned.toml", &text);
     let plan = space.starling("plan pinned.toml");
     assert_eq!(plan.code, 0, "{}", plan.all());
-    assert!(plan.stdout.contains("data.txt is not there; to get it: printf abc"), "{}", plan.all());
+    assert!(
+        plan.stdout
+            .contains("data.txt is not there; to get it: printf abc"),
+        "{}",
+        plan.all()
+    );
     let run = space.starling("run pinned.toml");
     assert_eq!(run.code, 3, "{}", run.all());
     assert!(run.stderr.contains("printf abc"), "{}", run.stderr);
     space.write("data.txt", "abd");
     let wrong = space.starling("run pinned.toml");
     assert_eq!(wrong.code, 3, "{}", wrong.all());
-    assert!(wrong.stderr.contains("pinned.toml:4:10"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("pinned.toml:4:10"),
+        "{}",
+        wrong.stderr
+    );
     space.write("data.txt", "abc");
     assert_eq!(space.starling("run pinned.toml").code, 0);
     fs::remove_file(space.path("data.txt")).expect("removed");
     let without = space.starling("run pinned.toml");
-    assert_eq!(without.code, 0, "its bytes are in the store\n{}", without.all());
+    assert_eq!(
+        without.code,
+        0,
+        "its bytes are in the store\n{}",
+        without.all()
+    );
 }
 
 #[test]
@@ -140,13 +190,22 @@ fn damage_is_found_and_healed() {
     let value: serde_json::Value = serde_json::from_str(&show.stdout).expect("JSON");
     let path = value["outputs"]["train"]["path"].as_str().expect("a file");
     let mut permissions = fs::metadata(path).expect("there").permissions();
-    #[expect(clippy::permissions_set_readonly_false, reason = "the test damages its own store")]
+    #[expect(
+        clippy::permissions_set_readonly_false,
+        reason = "the test damages its own store"
+    )]
     permissions.set_readonly(false);
     fs::set_permissions(path, permissions).expect("writable");
     fs::write(path, "flipped").expect("written");
     let damaged = space.starling("verify --repair");
     assert_eq!(damaged.code, 7, "{}", damaged.all());
-    assert!(damaged.stdout.contains("of stage parts; 1 files of output train are lost"), "{}", damaged.all());
+    assert!(
+        damaged
+            .stdout
+            .contains("of stage parts; 1 files of output train are lost"),
+        "{}",
+        damaged.all()
+    );
     assert_eq!(space.starling("run two.toml").code, 0);
     assert_eq!(space.starling("verify").code, 0);
 }
@@ -159,10 +218,21 @@ fn collecting_spares_what_is_kept() {
     let dry = space.starling("gc --dry-run --keep-runs 1 --grace 0");
     assert_eq!(dry.code, 0, "{}", dry.all());
     assert!(dry.stdout.contains("of stage world"), "{}", dry.all());
-    assert_eq!(space.starling("plan two.toml --set world.seed=8").stderr, "2 stages: 2 cached\n");
+    assert_eq!(
+        space.starling("plan two.toml --set world.seed=8").stderr,
+        "2 stages: 2 cached\n"
+    );
     let real = space.starling("gc --keep-runs 1 --grace 0");
     assert_eq!(real.stdout, dry.stdout, "{}", real.all());
-    assert_eq!(space.starling("plan two.toml").stderr, "2 stages: 2 cached\n");
+    assert_eq!(
+        space.starling("plan two.toml").stderr,
+        "2 stages: 2 cached\n"
+    );
     let gone = space.starling("plan two.toml --set world.seed=8");
-    assert_eq!(gone.stderr, "2 stages: 1 ready, 1 blocked\n", "{}", gone.all());
+    assert_eq!(
+        gone.stderr,
+        "2 stages: 1 ready, 1 blocked\n",
+        "{}",
+        gone.all()
+    );
 }

@@ -7,12 +7,29 @@ fn version_and_help_are_data() {
     let space = Space::new();
     let version = space.starling("--version");
     assert_eq!(version.code, 0);
-    assert_eq!(version.stdout, concat!("starling ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(
+        version.stdout,
+        concat!("starling ", env!("CARGO_PKG_VERSION"), "\n")
+    );
     let help = space.starling("--help");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(!help.stdout.contains("run-stage"), "{}", help.stdout);
-    for command in ["run", "plan", "why", "show", "stages", "runs", "gc", "verify", "completions"] {
-        assert!(help.stdout.contains(&format!("\n  {command} ")), "{command}: {}", help.stdout);
+    for command in [
+        "run",
+        "plan",
+        "why",
+        "show",
+        "stages",
+        "runs",
+        "gc",
+        "verify",
+        "completions",
+    ] {
+        assert!(
+            help.stdout.contains(&format!("\n  {command} ")),
+            "{command}: {}",
+            help.stdout
+        );
         let help = space.starling(&format!("{command} --help"));
         assert_eq!(help.code, 0, "{}", help.all());
     }
@@ -21,7 +38,14 @@ fn version_and_help_are_data() {
 #[test]
 fn wrong_usage_has_its_own_code() {
     let space = Space::new();
-    for arguments in ["", "fly", "run --treads 2", "why", "run --threads 0", "show"] {
+    for arguments in [
+        "",
+        "fly",
+        "run --treads 2",
+        "why",
+        "run --threads 0",
+        "show",
+    ] {
         let said = space.starling(arguments);
         assert_eq!(said.code, 2, "{arguments}: {}", said.all());
         assert_eq!(said.stdout, "", "{arguments}");
@@ -34,7 +58,11 @@ fn a_store_that_is_not_there_is_said_to_be() {
     for command in ["runs", "verify", "gc --dry-run"] {
         let said = space.starling(&format!("--store nowhere {command}"));
         assert_eq!(said.code, 5, "{}", said.all());
-        assert!(said.stderr.starts_with("error: there is no store at "), "{}", said.stderr);
+        assert!(
+            said.stderr.starts_with("error: there is no store at "),
+            "{}",
+            said.stderr
+        );
     }
     space.write("other/format", "something else\n");
     let said = space.starling("--store other runs");
@@ -51,13 +79,19 @@ fn completions_know_the_commands() {
 #[test]
 fn the_folder_can_be_chosen() {
     let space = Space::new();
-    space.write("sub/p.toml", "[stage.data]\nkind = 'source'\npath = 'data.txt'\n");
+    space.write(
+        "sub/p.toml",
+        "[stage.data]\nkind = 'source'\npath = 'data.txt'\n",
+    );
     space.write("sub/data.txt", "abc");
     let said = space.starling("-C sub run p.toml");
     assert_eq!(said.code, 0, "{}", said.all());
     assert!(space.path("sub/.starling").is_dir());
     // The nearest store above is found from a folder within.
-    space.write("sub/deep/p.toml", "[stage.data]\nkind = 'source'\npath = '../data.txt'\n");
+    space.write(
+        "sub/deep/p.toml",
+        "[stage.data]\nkind = 'source'\npath = '../data.txt'\n",
+    );
     let said = space.starling("-C sub/deep plan p.toml");
     assert_eq!(said.stderr, "1 stage: 1 cached\n", "{}", said.all());
 }

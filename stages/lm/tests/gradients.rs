@@ -424,7 +424,10 @@ fn wrong_sequences_are_errors() {
         ce(vec![1, 2, 3], vec![], vec![]),
         ce(vec![], vec![], vec![]),
     ] {
-        assert!(trainer.update(std::slice::from_ref(&sequence)).is_err(), "{sequence:?}");
+        assert!(
+            trainer.update(std::slice::from_ref(&sequence)).is_err(),
+            "{sequence:?}"
+        );
     }
     assert!(trainer.update(&[]).is_err());
     let mut distilled = distilled(TopKSettings::default());

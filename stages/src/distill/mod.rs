@@ -127,8 +127,16 @@ impl Stage for Distill {
                 complaints.push(Complaint::new(param, what));
             }
         };
-        want("tail", p.tail >= 0.0 && p.tail.is_finite(), "must not be negative");
-        want("ratio", (0.0..=1.0).contains(&p.ratio), "must be between 0 and 1");
+        want(
+            "tail",
+            p.tail >= 0.0 && p.tail.is_finite(),
+            "must not be negative",
+        );
+        want(
+            "ratio",
+            (0.0..=1.0).contains(&p.ratio),
+            "must be between 0 and 1",
+        );
         want("top-k", p.top_k != Some(0), "must be at least 1");
         want("student-top", p.student_top > 0, "must be at least 1");
         complaints
@@ -147,8 +155,14 @@ impl Stage for Distill {
         let k = p.top_k.unwrap_or(set.k);
         if k == 0 || k > set.k {
             return Err(StageError::failed_try(
-                format!("`top-k` is {k}, the rollouts record {} tokens a position", set.k),
-                format!("set `top-k` to at most {} or record more in the rollout stage", set.k),
+                format!(
+                    "`top-k` is {k}, the rollouts record {} tokens a position",
+                    set.k
+                ),
+                format!(
+                    "set `top-k` to at most {} or record more in the rollout stage",
+                    set.k
+                ),
             ));
         }
         let settings = TopKSettings {
@@ -173,7 +187,9 @@ impl Stage for Distill {
         let counts = training.run(context, &mut model, &curve, |update, _| {
             let first = update as usize * p.batch;
             Ok(Batch::of(
-                (first..first + p.batch).map(|i| sequence(rollouts[order.row(i)])).collect(),
+                (first..first + p.batch)
+                    .map(|i| sequence(rollouts[order.row(i)]))
+                    .collect(),
             ))
         })?;
         let work = model.work(Self::KIND, counts.trained_tokens, 0, 0);
@@ -184,8 +200,18 @@ impl Stage for Distill {
 /// A rollout as a sequence whose answer is matched to the teacher's first `k` tokens.
 fn distilled(r: &Rollout, set: &Rollouts, k: usize, settings: TopKSettings) -> Sequence {
     let prompt = &set.prompts[r.prompt];
-    let head = |values: &[u32]| values.chunks(set.k).flat_map(|row| row[..k].to_vec()).collect();
-    let heads = |values: &[f32]| values.chunks(set.k).flat_map(|row| row[..k].to_vec()).collect();
+    let head = |values: &[u32]| {
+        values
+            .chunks(set.k)
+            .flat_map(|row| row[..k].to_vec())
+            .collect()
+    };
+    let heads = |values: &[f32]| {
+        values
+            .chunks(set.k)
+            .flat_map(|row| row[..k].to_vec())
+            .collect()
+    };
     Sequence {
         ids: prompt.iter().chain(&r.ids).copied().collect(),
         loss: LossTarget::TopK(TopKTarget {

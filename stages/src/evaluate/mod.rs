@@ -105,22 +105,27 @@ impl Stage for Evaluate {
         let model = Model::load(context.input("model")?)?;
         let tokenizer = model.tokenizer()?;
         let items = prompts::read(context.input("rows")?, "rows", &tokenizer, p.items)?;
-        let generator =
-            Generator::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+        let generator = Generator::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
         let greedy = Sampling {
             temperature: 0.0,
             max_new_tokens: p.max_new_tokens,
             stop_tokens: model.ends(),
             ..Sampling::default()
         };
-        let sampled = Sampling { temperature: 1.0, seed: p.seed, ..greedy.clone() };
+        let sampled = Sampling {
+            temperature: 1.0,
+            seed: p.seed,
+            ..greedy.clone()
+        };
         let mut examined = Vec::with_capacity(items.len());
         for chunk in items.chunks(GROUP) {
             let ask = |samples: usize, sampling: &Sampling| {
                 let requests: Vec<Request> =
                     chunk.iter().map(|item| item.request(samples)).collect();
                 generator
-                    .generate(&requests, sampling, context.threads(), &|_| ControlFlow::Continue(()))
+                    .generate(&requests, sampling, context.threads(), &|_| {
+                        ControlFlow::Continue(())
+                    })
                     .map_err(lm)
             };
             let best = ask(1, &greedy)?;
@@ -137,7 +142,10 @@ impl Stage for Evaluate {
                 examined.len() as u64,
                 items.len() as u64,
                 "items",
-                format!("{:.1} % exact", 100.0 * exact as f64 / examined.len() as f64),
+                format!(
+                    "{:.1} % exact",
+                    100.0 * exact as f64 / examined.len() as f64
+                ),
             );
             if context.interrupted() && examined.len() < items.len() {
                 return Err(StageError::Interrupted);
@@ -146,7 +154,10 @@ impl Stage for Evaluate {
         let folder = context.output("evaluation");
         std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
         write_items(&folder.join(ITEMS), &items, &examined, p.samples)?;
-        let totals = Evaluation { items: items.len(), metrics: totals(&examined, p.samples) };
+        let totals = Evaluation {
+            items: items.len(),
+            metrics: totals(&examined, p.samples),
+        };
         rows::write_json(&folder.join(METRICS), &totals)?;
         model.lineage.write(&folder)
     }
@@ -165,8 +176,10 @@ fn is_exact(reward: f64) -> bool {
 fn examine(item: &Prompt, best: &Sample, many: &[Sample], tokenizer: &Tokenizer) -> Examined {
     let answer = text_of(best, tokenizer);
     let outcome = item.score(&answer);
-    let right =
-        many.iter().filter(|s| is_exact(item.score(&text_of(s, tokenizer)).reward)).count();
+    let right = many
+        .iter()
+        .filter(|s| is_exact(item.score(&text_of(s, tokenizer)).reward))
+        .count();
     let entropies = many.iter().flat_map(|s| &s.entropies);
     Examined {
         reward: outcome.reward,
@@ -222,7 +235,10 @@ fn write_items(
             ("good_format", Value::Bool(e.good_format)),
             ("samples", Value::Int(samples as i64)),
             ("samples_right", Value::Int(e.right as i64)),
-            ("entropy", Value::Float(e.entropy_sum / e.entropy_tokens.max(1) as f64)),
+            (
+                "entropy",
+                Value::Float(e.entropy_sum / e.entropy_tokens.max(1) as f64),
+            ),
         ]))?;
     }
     writer.finish().map(|_| ())

@@ -38,7 +38,11 @@ pub(crate) struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { chat_template: Template::default(), faithful: false, max_drop: 1.0 }
+        Self {
+            chat_template: Template::default(),
+            faithful: false,
+            max_drop: 1.0,
+        }
     }
 }
 
@@ -53,7 +57,11 @@ impl Stage for Filter {
         use ArtifactType::{Report, Rows};
         const {
             Ports {
-                inputs: &[Input::required("rows", Rows, "conversations that end in an answer")],
+                inputs: &[Input::required(
+                    "rows",
+                    Rows,
+                    "conversations that end in an answer",
+                )],
                 outputs: &[
                     Output::new("rows", Rows, "the sound ones, in their order"),
                     Output::new("report", Report, "rows left out, by reason"),
@@ -71,7 +79,11 @@ impl Stage for Filter {
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let template = p.chat_template.compile()?;
-        let mode = if p.faithful { Mode::Faithful } else { Mode::Fixed };
+        let mode = if p.faithful {
+            Mode::Faithful
+        } else {
+            Mode::Fixed
+        };
         let mut reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut dropped = Dropped::default();

@@ -83,7 +83,11 @@ impl Stage for Format {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
-        let mode = if p.faithful { Mode::Faithful } else { Mode::Fixed };
+        let mode = if p.faithful {
+            Mode::Faithful
+        } else {
+            Mode::Fixed
+        };
         let mut formatter = match p.source {
             Source::Xlam => Some(Formatter::new(Corpus::Xlam, mode)),
             Source::Toolmind => Some(Formatter::new(Corpus::ToolMind, mode)),
@@ -128,7 +132,10 @@ fn plain(row: &Value) -> Result<(), &'static str> {
     if rows::list(row, "messages").is_empty() {
         return Err("there are no messages");
     }
-    if rows::list(row, "messages").iter().any(|m| rows::text(m, "role").is_none()) {
+    if rows::list(row, "messages")
+        .iter()
+        .any(|m| rows::text(m, "role").is_none())
+    {
         return Err("a message has no role");
     }
     match rows::field(row, "tools") {

@@ -102,7 +102,11 @@ impl Stage for ModelInit {
         const {
             Ports {
                 inputs: &[
-                    Input::optional("tokenizer", Tokenizer, "sizes the vocabulary of a random model"),
+                    Input::optional(
+                        "tokenizer",
+                        Tokenizer,
+                        "sizes the vocabulary of a random model",
+                    ),
                     Input::optional("from", Raw, "a Hugging Face folder or a GGUF file"),
                 ],
                 outputs: &[
@@ -128,8 +132,16 @@ impl Stage for ModelInit {
             p.kv_heads > 0 && p.heads % p.kv_heads.max(1) == 0,
             "must divide `heads`",
         );
-        let dim = if p.head_dim == 0 { p.hidden / p.heads.max(1) } else { p.head_dim };
-        want("head-dim", dim > 0 && dim % 2 == 0, "must be even (0 means `hidden / heads`)");
+        let dim = if p.head_dim == 0 {
+            p.hidden / p.heads.max(1)
+        } else {
+            p.head_dim
+        };
+        want(
+            "head-dim",
+            dim > 0 && dim % 2 == 0,
+            "must be even (0 means `hidden / heads`)",
+        );
         complaints
     }
 
@@ -151,9 +163,9 @@ impl Stage for ModelInit {
 
 fn random(p: &Params, from: &Path, to: &Path) -> Result<(), StageError> {
     let tokenizer = chat::tokenizer(from)?;
-    let end = tokenizer.token_to_id(chat::END).ok_or_else(|| {
-        StageError::input("tokenizer", format!("has no token `{}`", chat::END))
-    })?;
+    let end = tokenizer
+        .token_to_id(chat::END)
+        .ok_or_else(|| StageError::input("tokenizer", format!("has no token `{}`", chat::END)))?;
     let config = ModelConfig {
         architecture: match p.architecture {
             Family::Qwen3 => Architecture::Qwen3,
@@ -169,7 +181,11 @@ fn random(p: &Params, from: &Path, to: &Path) -> Result<(), StageError> {
         num_hidden_layers: p.layers,
         num_attention_heads: p.heads,
         num_key_value_heads: p.kv_heads,
-        head_dim: if p.head_dim == 0 { p.hidden / p.heads } else { p.head_dim },
+        head_dim: if p.head_dim == 0 {
+            p.hidden / p.heads
+        } else {
+            p.head_dim
+        },
         rms_norm_eps: 1e-6,
         rope_theta: p.rope_theta,
         rope_scaling: None,
@@ -181,21 +197,37 @@ fn random(p: &Params, from: &Path, to: &Path) -> Result<(), StageError> {
     };
     config.check().map_err(lm)?;
     let weights = Weights::init(&config, p.seed).map_err(lm)?;
-    save(Checkpoint { config, weights, files: chat::tokenizer_files(from)? }, to)
+    save(
+        Checkpoint {
+            config,
+            weights,
+            files: chat::tokenizer_files(from)?,
+        },
+        to,
+    )
 }
 
 fn save(checkpoint: Checkpoint, to: &Path) -> Result<(), StageError> {
-    let model = Model { checkpoint, lineage: Lineage::default() };
+    let model = Model {
+        checkpoint,
+        lineage: Lineage::default(),
+    };
     let work = model.work(ModelInit::KIND, 0, 0, 0);
     model.save(to, work)
 }
 
 fn published(p: &Params, from: &Path, to: &Path) -> Result<(), StageError> {
-    let mut checkpoint =
-        if from.is_dir() { Checkpoint::load(from) } else { load::load_gguf(from) }.map_err(lm)?;
+    let mut checkpoint = if from.is_dir() {
+        Checkpoint::load(from)
+    } else {
+        load::load_gguf(from)
+    }
+    .map_err(lm)?;
     if let Some(template) = p.chat_template {
         let bytes = template.source().as_bytes().to_vec();
-        checkpoint.files.insert("chat_template.jinja".to_owned(), bytes);
+        checkpoint
+            .files
+            .insert("chat_template.jinja".to_owned(), bytes);
     }
     save(checkpoint, to)
 }

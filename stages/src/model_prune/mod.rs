@@ -37,14 +37,21 @@ impl Stage for ModelPrune {
         const {
             Ports {
                 inputs: &[Input::required("model", Checkpoint, "the model to cut")],
-                outputs: &[Output::new("model", Checkpoint, "the network without those layers")],
+                outputs: &[Output::new(
+                    "model",
+                    Checkpoint,
+                    "the network without those layers",
+                )],
             }
         }
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
         if p.drop_layers.is_empty() {
-            return vec![Complaint::new("drop-layers", "must name at least one layer")];
+            return vec![Complaint::new(
+                "drop-layers",
+                "must name at least one layer",
+            )];
         }
         Vec::new()
     }
@@ -58,8 +65,11 @@ impl Stage for ModelPrune {
                 format!("name layers from 0 to {}", layers - 1),
             ));
         }
-        let (config, weights) =
-            model.checkpoint.weights.drop_layers(model.config(), &p.drop_layers).map_err(lm)?;
+        let (config, weights) = model
+            .checkpoint
+            .weights
+            .drop_layers(model.config(), &p.drop_layers)
+            .map_err(lm)?;
         (model.checkpoint.config, model.checkpoint.weights) = (config, weights);
         let work = model.work(Self::KIND, 0, 0, 0);
         model.save(&context.output("model"), work)

@@ -23,9 +23,7 @@ use starling_contract::{
 use starling_lm::decoder::Decoder;
 use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
 use starling_lm::policy::advantage::shape_rewards;
-use starling_lm::policy::{
-    AdvantageSettings, Estimator, KlEstimator, PolicySettings,
-};
+use starling_lm::policy::{AdvantageSettings, Estimator, KlEstimator, PolicySettings};
 use starling_lm::score;
 use starling_lm::tokenizer::Tokenizer;
 use starling_lm::train::{LossTarget, PolicyTarget, Sequence, Trainer};
@@ -116,15 +114,30 @@ impl Stage for Rl {
 
     fn check(p: &Params) -> Vec<Complaint> {
         let mut complaints = p.optimizer.check();
-        complaints.extend(training::check(p.updates, p.prompts, p.chunk_tokens).into_iter().map(
-            |c| if c.param == "batch" { Complaint { param: "prompts", ..c } } else { c },
-        ));
+        complaints.extend(
+            training::check(p.updates, p.prompts, p.chunk_tokens)
+                .into_iter()
+                .map(|c| {
+                    if c.param == "batch" {
+                        Complaint {
+                            param: "prompts",
+                            ..c
+                        }
+                    } else {
+                        c
+                    }
+                }),
+        );
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
             }
         };
-        want("samples", p.samples > 1, "must be at least 2: a group is compared with itself");
+        want(
+            "samples",
+            p.samples > 1,
+            "must be at least 2: a group is compared with itself",
+        );
         want("max-new-tokens", p.max_new_tokens > 0, "must be at least 1");
         want("temperature", p.temperature > 0.0, "must be above 0");
         want("clip-ratio", p.clip_ratio > 0.0, "must be above 0");
@@ -143,7 +156,11 @@ impl Stage for Rl {
         };
         let mut order = Epochs::new(p.seed, all.len());
         let config = model.config().clone();
-        let sampler = Sampler { p: &p, tokenizer: &tokenizer, ends: model.ends() };
+        let sampler = Sampler {
+            p: &p,
+            tokenizer: &tokenizer,
+            ends: model.ends(),
+        };
         let training = Training {
             updates: p.updates,
             optimizer: &p.optimizer,
@@ -153,10 +170,10 @@ impl Stage for Rl {
         let curve = context.output("curve");
         let counts = training.run(context, &mut model, &curve, |update, trainer: &Trainer| {
             let first = update as usize * p.prompts;
-            let chosen: Vec<&Prompt> =
-                (first..first + p.prompts).map(|i| &all[order.row(i)]).collect();
-            let generator =
-                Generator::new(&config, &trainer.weights().map_err(lm)?).map_err(lm)?;
+            let chosen: Vec<&Prompt> = (first..first + p.prompts)
+                .map(|i| &all[order.row(i)])
+                .collect();
+            let generator = Generator::new(&config, &trainer.weights().map_err(lm)?).map_err(lm)?;
             let groups = sampler.sample(&generator, &chosen, update, context.threads())?;
             sampler.batch(&chosen, &groups, reference.as_ref(), context.threads())
         })?;
@@ -201,12 +218,21 @@ impl Sampler<'_> {
             temperature: self.p.temperature,
             stop_tokens: self.ends.clone(),
             max_new_tokens: self.p.max_new_tokens,
-            seed: self.p.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(update),
+            seed: self
+                .p
+                .seed
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .wrapping_add(update),
             ..Sampling::default()
         };
         let requests: Vec<Request> = chosen.iter().map(|q| q.request(self.p.samples)).collect();
         generator
-            .generate(&requests, &sampling, threads, &|_| ControlFlow::Continue(()))
+            .generate(
+                &requests,
+                &sampling,
+                threads,
+                &|_| ControlFlow::Continue(()),
+            )
             .map_err(lm)
     }
 

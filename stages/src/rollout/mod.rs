@@ -112,7 +112,11 @@ impl Stage for RolloutKind {
                     Input::required("prompts", TrainRows, "rows whose prompts are answered"),
                 ],
                 outputs: &[
-                    Output::new("rollouts", Rollouts, "answers with ids and the teacher's top-k"),
+                    Output::new(
+                        "rollouts",
+                        Rollouts,
+                        "answers with ids and the teacher's top-k",
+                    ),
                     Output::new("report", Report, "what was sampled and what was left out"),
                 ],
             }
@@ -156,11 +160,11 @@ impl Stage for RolloutKind {
         let mut clock = SnapshotClock::new(context.elapsed_seconds(), p.snapshot_seconds);
         while start < all.len() {
             let end = (start + GROUP).min(all.len());
-            let requests: Vec<Request> = (start..end)
-                .map(|i| all[i].request(p.samples))
-                .collect();
+            let requests: Vec<Request> = (start..end).map(|i| all[i].request(p.samples)).collect();
             let answers = generator
-                .generate(&requests, &sampling, context.threads(), &|_| ControlFlow::Continue(()))
+                .generate(&requests, &sampling, context.threads(), &|_| {
+                    ControlFlow::Continue(())
+                })
                 .map_err(lm)?;
             for (prompt, samples) in all[start..end].iter().zip(answers) {
                 keep(&p, prompt, samples, &tokenizer, &mut set, &mut report);

@@ -111,8 +111,9 @@ impl Stage for Sft {
         let curve = context.output("curve");
         let counts = training.run(context, &mut model, &curve, |update, _| {
             let first = update as usize * p.batch;
-            let batch =
-                (first..first + p.batch).map(|i| sequences[order.row(i)].clone()).collect();
+            let batch = (first..first + p.batch)
+                .map(|i| sequences[order.row(i)].clone())
+                .collect();
             Ok(Batch::of(batch))
         })?;
         let work = model.work(Self::KIND, counts.trained_tokens, 0, 0);

@@ -65,7 +65,10 @@ impl Stage for TokenizerTrain {
     fn check(p: &Params) -> Vec<Complaint> {
         let least = 256 + CHAT_TOKENS.len();
         if p.vocab_size < least {
-            return vec![Complaint::new("vocab-size", format!("must be at least {least}"))];
+            return vec![Complaint::new(
+                "vocab-size",
+                format!("must be at least {least}"),
+            )];
         }
         Vec::new()
     }
@@ -94,13 +97,19 @@ impl Stage for TokenizerTrain {
             special_tokens: &CHAT_TOKENS,
         };
         let tokenizer = tokenizer::train(&texts, &options).map_err(chat::lm)?;
-        context.info(format!("{} ids from {} conversations", tokenizer.vocab_size(), texts.len()));
+        context.info(format!(
+            "{} ids from {} conversations",
+            tokenizer.vocab_size(),
+            texts.len()
+        ));
         let config = TokenizerConfig {
             eos_token: Some(chat::END.to_owned()),
             pad_token: Some("<|endoftext|>".to_owned()),
             model_max_length: None,
             chat_template: Some(p.chat_template.source().to_owned()),
         };
-        tokenizer.save(&context.output("tokenizer"), &config).map_err(chat::lm)
+        tokenizer
+            .save(&context.output("tokenizer"), &config)
+            .map_err(chat::lm)
     }
 }

@@ -78,8 +78,16 @@ impl Stage for Trainset {
         const {
             Ports {
                 inputs: &[
-                    Input::required("rows", Rows, "conversations that end in the answer to learn"),
-                    Input::required("tokenizer", Tokenizer, "chat template and measure of lengths"),
+                    Input::required(
+                        "rows",
+                        Rows,
+                        "conversations that end in the answer to learn",
+                    ),
+                    Input::required(
+                        "tokenizer",
+                        Tokenizer,
+                        "chat template and measure of lengths",
+                    ),
                 ],
                 outputs: &[
                     Output::new("rows", TrainRows, "`{id, inputs, targets}`"),
@@ -103,7 +111,11 @@ impl Stage for Trainset {
             ThinkFormat::Native => prepare::ThinkFormat::Native,
             ThinkFormat::Star => prepare::ThinkFormat::Star,
         };
-        let mode = if p.faithful { Mode::Faithful } else { Mode::Fixed };
+        let mode = if p.faithful {
+            Mode::Faithful
+        } else {
+            Mode::Fixed
+        };
         let mut reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut dropped = Dropped::default();
