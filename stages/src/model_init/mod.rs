@@ -129,7 +129,7 @@ impl Stage for ModelInit {
         want("hidden", p.hidden > 0, "must be at least 1");
         want(
             "kv-heads",
-            p.kv_heads > 0 && p.heads % p.kv_heads.max(1) == 0,
+            p.kv_heads > 0 && p.heads.is_multiple_of(p.kv_heads.max(1)),
             "must divide `heads`",
         );
         let dim = if p.head_dim == 0 {
@@ -139,7 +139,7 @@ impl Stage for ModelInit {
         };
         want(
             "head-dim",
-            dim > 0 && dim % 2 == 0,
+            dim > 0 && dim.is_multiple_of(2),
             "must be even (0 means `hidden / heads`)",
         );
         complaints

@@ -82,7 +82,7 @@ struct Method<T> {
 
 /// Splits bound arguments; there are exactly as many as the method has parameters.
 fn take<const N: usize>(args: Vec<Py>) -> [Py; N] {
-    args.try_into().unwrap_or_else(|_| [const { Py::None }; N])
+    args.try_into().unwrap_or([const { Py::None }; N])
 }
 
 /// The table of public methods: name, parameters with their defaults, and the function of the same name.
@@ -152,6 +152,10 @@ macro_rules! classes {
 
         /// An instance of a class.
         #[derive(Debug, Clone)]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "a scenario holds a handful of instances, so boxing them would only cost a jump a call"
+        )]
         pub(crate) enum Instance {
             $($variant($type),)*
         }

@@ -361,7 +361,7 @@ impl Vehicle {
         self.distance_to_next_vehicle = Py::Float(distance);
         let status = if activate.truthy() {
             let off_step = float_remainder(speed, 5.0);
-            if speed < 0.0 || speed > 120.0 || off_step.is_nan() || off_step.abs() > 0.0 {
+            if !(0.0..=120.0).contains(&speed) || off_step.is_nan() || off_step.abs() > 0.0 {
                 return error("Invalid speed");
             }
             "active"
