@@ -169,7 +169,7 @@ fn flat(path: &str, value: &Value, lines: &mut Vec<String>) {
                 flat(&format!("{path}{dot}{key}"), inner, lines);
             }
         }
-        leaf if path.is_empty() => drop(leaf),
+        _ if path.is_empty() => {}
         leaf => lines.push(format!("  {path} = {leaf}")),
     }
 }

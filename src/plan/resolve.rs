@@ -13,6 +13,10 @@ use crate::pipeline::{Mistake, Pipeline, PipelineStage, Span};
 
 /// What can be said about a stage now.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a stage, and nearly all are the large one"
+)]
 pub enum Resolution {
     /// Its key is known and what it reads is there.
     Action(ResolvedAction),
@@ -279,6 +283,10 @@ fn externals(
     }
 }
 
+#[expect(
+    clippy::result_large_err,
+    reason = "a mistake ends the plan; its size is never paid twice"
+)]
 fn look(
     pipeline: &Pipeline,
     stage: &PipelineStage,

@@ -171,7 +171,7 @@ fn explain(cause: &Cause, line: &mut impl FnMut(String)) {
     match cause {
         Cause::First => line("no stage of its kind has run with this store".to_owned()),
         Cause::Lost => {
-            line("it ran before, and its record or an output is damaged or gone".to_owned())
+            line("it ran before, and its record or an output is damaged or gone".to_owned());
         }
         Cause::Changed {
             nearest,
