@@ -421,7 +421,7 @@ impl Mistakes {
         Self { sources, list }
     }
 
-    /// How they are shown; see [`super::render`].
+    /// How they are shown; see the private module `render`.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         super::render::mistakes(self, color)
