@@ -3,5 +3,6 @@
 mod house;
 mod kinds;
 mod plans;
+mod resume;
 mod space;
 mod usage;

@@ -1,0 +1,203 @@
+//! The real training stages, killed in the middle: the same command ends with the bytes of an unbroken run.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::space::Space;
+
+/// SFT, rollout, CKD and Sim-RL at a size of seconds, with a snapshot due at every chance.
+const PIPELINE: &str = r#"
+[stage.world]
+kind = "world"
+base-rows = 40
+train-rows = 120
+test-rows = 16
+
+[stage.tokenizer]
+kind = "tokenizer-train"
+inputs.rows.train = "world.train"
+vocab-size = 420
+chat-template = "compact"
+
+[stage.rows]
+kind = "trainset"
+inputs.rows = "world.train"
+inputs.tokenizer = "tokenizer.tokenizer"
+
+[stage.held-out]
+kind = "trainset"
+inputs.rows = "world.test"
+inputs.tokenizer = "tokenizer.tokenizer"
+
+[stage.init]
+kind = "model-init"
+inputs.tokenizer = "tokenizer.tokenizer"
+layers = 2
+hidden = 48
+heads = 4
+kv-heads = 2
+
+[stage.teacher]
+kind = "sft"
+inputs.model = "init.model"
+inputs.rows = "rows.rows"
+updates = 160
+batch = 16
+optimizer.lr = 1e-2
+snapshot-seconds = 0.0
+
+[stage.rollouts]
+kind = "rollout"
+inputs.model = "teacher.model"
+inputs.prompts = "rows.rows"
+samples = 2
+top-k = 8
+max-new-tokens = 48
+snapshot-seconds = 0.0
+
+[stage.ckd]
+kind = "distill"
+inputs.student = "init.model"
+inputs.rollouts = "rollouts.rollouts"
+updates = 40
+batch = 16
+tail = 10.0
+student-top = 16
+optimizer.lr = 1e-2
+snapshot-seconds = 0.0
+
+[stage.refined]
+kind = "rl"
+inputs.model = "teacher.model"
+inputs.prompts = "rows.rows"
+updates = 6
+prompts = 8
+samples = 4
+max-new-tokens = 48
+snapshot-seconds = 0.0
+
+[stage.examined]
+kind = "evaluate"
+inputs.model = "refined.model"
+inputs.rows = "held-out.rows"
+max-new-tokens = 48
+samples = 2
+
+[stage.table]
+kind = "table"
+inputs.arms.refined = "examined.evaluation"
+"#;
+
+/// The stages that keep snapshots: each is killed once, its worker or the engine in turn.
+const KILLED: [&str; 4] = ["teacher", "rollouts", "ckd", "refined"];
+
+fn start(space: &Space, store: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_starling"))
+        .args(["--store", store, "run", "--json", "p.toml"])
+        .current_dir(space.path(""))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command starts")
+}
+
+/// Runs to the end; the digests of every output by stage and port, and whether something was resumed.
+fn complete(space: &Space, store: &str) -> (BTreeMap<String, String>, String) {
+    let said = space.starling(&format!("--store {store} run --json p.toml"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    let mut digests = BTreeMap::new();
+    for stage in ["teacher", "rollouts", "ckd", "refined", "examined", "table"] {
+        let shown = space.starling(&format!("--store {store} show {stage} --json -p p.toml"));
+        assert_eq!(shown.code, 0, "{}", shown.all());
+        let value: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+        for (port, output) in value["outputs"].as_object().expect("outputs") {
+            digests.insert(format!("{stage}.{port}"), output["digest"].to_string());
+        }
+    }
+    assert!(digests.len() >= 9, "{digests:?}");
+    (digests, said.stdout)
+}
+
+/// Lets the run come to a snapshot of `stage`, then kills the engine, or the stage's worker.
+fn kill_at_snapshot(space: &Space, store: &str, stage: &str, nth: usize, engine: bool) {
+    let mut run = start(space, store);
+    let lines = BufReader::new(run.stdout.take().expect("a pipe")).lines();
+    let mut seen = 0;
+    let mut reached = false;
+    for line in lines {
+        let line = line.expect("text");
+        let event: Value = serde_json::from_str(&line).expect("a JSON line");
+        if event["stage"] == stage && line.contains("\"snapshot\"") {
+            seen += 1;
+        }
+        if seen == nth && !reached {
+            reached = true;
+            if engine {
+                run.kill().expect("killed");
+                break;
+            }
+            // The worker is the engine's only child that runs this stage.
+            let killed = Command::new("pkill")
+                .args(["-KILL", "-P", &run.id().to_string()])
+                .status()
+                .expect("pkill runs");
+            assert!(killed.success(), "no worker to kill");
+        }
+    }
+    let ended = run.wait().expect("ended");
+    assert!(reached, "`{stage}` came to no snapshot {nth}");
+    assert!(!ended.success());
+}
+
+#[test]
+fn a_killed_run_ends_with_the_bytes_of_an_unbroken_one() {
+    let space = Space::new();
+    space.write("p.toml", PIPELINE);
+    let (unbroken, _) = complete(&space, "unbroken");
+    for (at, stage) in KILLED.iter().enumerate() {
+        for engine in [true, false] {
+            kill_at_snapshot(&space, "broken", stage, 1 + at % 2, engine);
+        }
+    }
+    let (broken, story) = complete(&space, "broken");
+    assert!(
+        story.contains("resumed"),
+        "the last stage was not resumed:\n{story}"
+    );
+    assert_eq!(broken, unbroken);
+}
+
+#[test]
+fn threads_change_no_byte_and_rerun_nothing() {
+    let space = Space::new();
+    space.write("p.toml", PIPELINE);
+    let (one, _) = {
+        let said = space.starling("--store one run --threads 1 p.toml");
+        assert_eq!(said.code, 0, "{}", said.all());
+        complete(&space, "one")
+    };
+    let (two, _) = {
+        let said = space.starling("--store two run --threads 2 p.toml");
+        assert_eq!(said.code, 0, "{}", said.all());
+        complete(&space, "two")
+    };
+    assert_eq!(one, two);
+    let again = space.starling("--store one run --threads 2 p.toml");
+    assert!(again.stderr.contains("0 ran"), "{}", again.all());
+
+    // One parameter reruns its stage alone when nothing reads it.
+    let changed = space.starling("--store one run p.toml --set ckd.tail=5.0");
+    assert_eq!(changed.code, 0, "{}", changed.all());
+    assert!(changed.stderr.contains("1 ran"), "{}", changed.all());
+    let why = space.starling("--store one why ckd -p p.toml --set ckd.tail=2.5");
+    for part in ["tail", "2.5", "p.toml"] {
+        assert!(
+            why.stdout.contains(part) || why.stderr.contains(part),
+            "{part}: {}",
+            why.all()
+        );
+    }
+}
