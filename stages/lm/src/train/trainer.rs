@@ -3,6 +3,7 @@
 use super::accumulate::{Worker, accumulate, cut};
 use super::adamw::{AdamW, AdamWConfig};
 use super::chunk::{self, Scaled, Sums};
+use super::gate::gradient_gate;
 use super::schedule::Schedule;
 use super::target::Sequence;
 use crate::config::ModelConfig;
@@ -169,7 +170,8 @@ impl<T: Real> Trainer<T> {
     /// One update on a batch.
     ///
     /// # Errors
-    /// As [`Self::gradients`]; [`LmError::Config`] when loss or gradient is not finite, with the weights unchanged.
+    /// As [`Self::gradients`]; [`LmError::Config`] when the loss is not finite and [`LmError::Tensor`] when a tensor's
+    /// gradient is missing or not finite, with the weights unchanged.
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
         let Sums { loss, policy } = self.sums(sequences)?;
         let update = self.optimizer.updates();
@@ -178,6 +180,7 @@ impl<T: Real> Trainer<T> {
                 "the loss of update {update} is {loss}"
             )));
         }
+        gradient_gate(&self.total, self.decoder.config())?;
         let rate = self.config.schedule.rate(update);
         let params = self.decoder.params_mut();
         let threads = self.config.threads;
