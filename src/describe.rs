@@ -244,9 +244,32 @@ mod tests {
     #[test]
     fn a_kind_is_described_by_its_types() {
         let registry = registry();
-        insta::assert_snapshot!(kind(registry.get("letters").expect("there")), @"");
-        insta::assert_snapshot!(kind(registry.get("train").expect("there")), @"");
-        insta::assert_snapshot!(kind(registry.get("table").expect("there")), @"");
+        insta::assert_snapshot!(kind(registry.get("letters").expect("there")), @r"
+        letters (version 1)
+          Writes letters.
+
+        outputs
+          rows    rows    What the test writes.
+          report  report  What the test writes.
+
+        parameters
+          count = 1   integer, at least 0
+              How often; at least 1.
+          log-every = 1   integer, at least 0; changes no result
+              Lines between two messages; changes no byte.
+          tail   table
+              The end.
+          tail.coefficient = 0.0   number
+              Its weight.
+          tail.names = []   list of string
+              Its names.
+          text (required)   string
+              What to write.
+
+        every stage also takes `threads`, `device` and `time-limit`
+        ");
+        let table = kind(registry.get("table").expect("there"));
+        assert!(table.contains("\ninputs\n"), "{table}");
     }
 
     #[test]
