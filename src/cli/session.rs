@@ -56,7 +56,8 @@ impl Session {
     }
 
     fn store_folder(&self) -> PathBuf {
-        let found = || find_store(Path::new("."));
+        // An absolute start: a relative one has no parents to look in.
+        let found = || find_store(&std::env::current_dir().ok()?);
         let folder = self.store.clone().or_else(found);
         folder.unwrap_or_else(|| PathBuf::from(STORE_FOLDER))
     }

@@ -88,7 +88,7 @@ mod tests {
     fn brackets_are_counted_blindly() {
         assert_eq!(first_bracketed("x [a[b]c] [d]"), Some("[a[b]c]"));
         assert_eq!(first_bracketed("x ] [a]"), None);
-        assert_eq!(first_bracketed("] [ [a]"), None);
+        assert_eq!(first_bracketed("] [ [a]"), Some("[a]"));
         assert_eq!(first_bracketed("[a"), None);
     }
 }
