@@ -247,7 +247,11 @@ pub(crate) fn workers(events: &[RunEvent]) -> Vec<u32> {
 
 pub(crate) fn send(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
+    match rustix::process::kill_process(pid, signal) {
+        // It may have ended by itself meanwhile.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Waits until a process has ended, though perhaps nobody has reaped it.
