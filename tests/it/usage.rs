@@ -95,3 +95,14 @@ fn the_folder_can_be_chosen() {
     let said = space.starling("-C sub/deep plan p.toml");
     assert_eq!(said.stderr, "1 stage: 1 cached\n", "{}", said.all());
 }
+
+#[test]
+fn a_device_that_a_kind_lacks_is_said_and_not_replaced() {
+    let space = Space::new();
+    let text = "[stage.world]\nkind = 'world'\ndevice = 'cuda'\n";
+    let rows = "base-rows = 4\ntrain-rows = 4\ntest-rows = 4\n";
+    space.write("p.toml", &format!("{text}{rows}"));
+    let said = space.starling("run p.toml");
+    assert_eq!(said.code, 6, "{}", said.all());
+    assert!(said.stderr.contains("computes on cpu only"), "{}", said.all());
+}

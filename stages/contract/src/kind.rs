@@ -26,6 +26,8 @@ pub trait Stage: Send + Sync + 'static {
     const ABOUT: &'static str;
     /// Parameters that never change a byte and so stay out of the key, for example `snapshot-every`.
     const NEUTRAL: &'static [&'static str] = &[];
+    /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
+    const DEVICES: &'static [&'static str] = &["cpu"];
     /// The parameters: serde names in kebab-case, unknown ones denied, each documented.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
@@ -126,6 +128,14 @@ impl<S: Stage> Kind for Erased<S> {
         params: serde_json::Value,
         context: &mut StageContext<'_>,
     ) -> Result<(), StageError> {
+        let device = context.device();
+        if !S::DEVICES.contains(&device) {
+            return Err(StageError::Device(format!(
+                "kind `{}` computes on {} only, and `device` is `{device}`",
+                S::KIND,
+                S::DEVICES.join(", ")
+            )));
+        }
         S::run(typed::<S>(params)?, context)
     }
 }
