@@ -104,5 +104,9 @@ fn a_device_that_a_kind_lacks_is_said_and_not_replaced() {
     space.write("p.toml", &format!("{text}{rows}"));
     let said = space.starling("run p.toml");
     assert_eq!(said.code, 6, "{}", said.all());
-    assert!(said.stderr.contains("computes on cpu only"), "{}", said.all());
+    assert!(
+        said.stderr.contains("computes on cpu only"),
+        "{}",
+        said.all()
+    );
 }
