@@ -68,14 +68,29 @@ impl Lineage {
 
     /// Adds the work that made `file`, and writes the whole into `folder`.
     pub(crate) fn finish(
-        mut self,
+        self,
         folder: &Path,
         file: &str,
         work: Work,
     ) -> Result<(), StageError> {
+        self.finish_with(folder, file, work, None)
+    }
+
+    /// The same, with the work that another model did for `file`.
+    pub(crate) fn finish_with(
+        mut self,
+        folder: &Path,
+        file: &str,
+        work: Work,
+        other: Option<Work>,
+    ) -> Result<(), StageError> {
         let path = folder.join(file);
         let bytes = std::fs::read(&path).map_err(StageError::io("read", &path))?;
-        self.0.insert(Digest::of(&bytes).to_string(), work);
+        let digest = Digest::of(&bytes).to_string();
+        if let Some(other) = other {
+            self.0.insert(format!("{digest}, {}", other.kind), other);
+        }
+        self.0.insert(digest, work);
         self.write(folder)
     }
 

@@ -8,6 +8,7 @@ mod chat;
 mod cost;
 mod dropped;
 mod evaluation;
+mod masks;
 mod model;
 mod prompts;
 mod random;

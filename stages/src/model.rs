@@ -33,10 +33,20 @@ impl Model {
 
     /// Saves a checkpoint folder, with the work that made it.
     pub(crate) fn save(self, folder: &Path, work: Work) -> Result<(), StageError> {
+        self.save_with(folder, work, None)
+    }
+
+    /// The same, with the work that another model did for it.
+    pub(crate) fn save_with(
+        self,
+        folder: &Path,
+        work: Work,
+        other: Option<Work>,
+    ) -> Result<(), StageError> {
         self.checkpoint
             .save(folder, SaveOptions::default())
             .map_err(lm)?;
-        self.lineage.finish(folder, WEIGHTS, work)
+        self.lineage.finish_with(folder, WEIGHTS, work, other)
     }
 
     /// Its shape.
@@ -61,13 +71,13 @@ impl Model {
             trained_tokens: trained,
             generated_tokens: generated,
             read_tokens: read,
-            parameters: self
-                .checkpoint
-                .weights
-                .0
-                .values()
-                .map(|t| t.elem_count() as u64)
-                .sum(),
+            parameters: self.parameters(),
         }
+    }
+
+    /// Its parameters; a tied head counts once.
+    pub(crate) fn parameters(&self) -> u64 {
+        let weights = self.checkpoint.weights.0.values();
+        weights.map(|t| t.elem_count() as u64).sum()
     }
 }

@@ -131,6 +131,12 @@ pub(crate) fn answer_positions(prompt: usize, answer: usize) -> Vec<u32> {
     (prompt as u32..(prompt + answer) as u32).collect()
 }
 
+/// The first `k` of every `recorded` values.
+pub(crate) fn heads<T: Copy>(values: &[T], recorded: usize, k: usize) -> Vec<T> {
+    let rows = values.chunks_exact(recorded);
+    rows.flat_map(|row| row[..k].iter().copied()).collect()
+}
+
 /// A sequence that learns an answer by cross-entropy.
 pub(crate) fn imitate(prompt: &[u32], answer: &[u32]) -> Sequence {
     Sequence {

@@ -4,13 +4,17 @@
 //! |------------|-----|------------|---------------------------------------------------------------|
 //! | `student`  | in  | checkpoint | weights and tokenizer to start from                           |
 //! | `rollouts` | in  | rollouts   | the teacher's answers with its top-k ids and log-probabilities |
+//! | `teacher`  | in  | checkpoint | optional: thinks again, where nothing is recorded              |
 //! | `model`    | out | checkpoint | weights after the last update                                 |
 //! | `curve`    | out | curve      | a row an update: loss (nats a token), rate, gradient norm     |
 //!
-//! Nothing is generated and no teacher is loaded: what the teacher thought is in the rollouts. With
-//! `tail = 0` and `divergence = "fkl"` this is plain top-k forward KL; constrained distillation (CKD)
-//! adds the mass that the student gives to its own favourites outside the teacher's list. Same bytes
-//! for any number of threads; a resumed run equals an unbroken one.
+//! Without `inputs.teacher` nothing is generated and no teacher is loaded: what the teacher thought is in
+//! the rollouts. With `tail = 0` and `divergence = "fkl"` this is plain top-k forward KL; constrained
+//! distillation (CKD) adds the mass that the student gives to its own favourites outside the teacher's
+//! list; `on-policy` above 0 with `divergence = "js"` is generalised knowledge distillation (GKD). Same
+//! bytes for any number of threads; a resumed run equals an unbroken one.
+
+mod batch;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,13 +22,13 @@ use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
 use starling_lm::loss::{Divergence, TopKSettings};
-use starling_lm::train::{LossTarget, Sequence, TopKTarget};
 
+use self::batch::{Batches, Teacher};
 use crate::cost::Lineage;
+use crate::masks::Mask;
 use crate::model::Model;
-use crate::random::Epochs;
-use crate::rollouts::{Rollout, Rollouts};
-use crate::training::{self, Batch, Optimizer, Training};
+use crate::rollouts::Rollouts;
+use crate::training::{self, Optimizer, Training};
 
 /// The kind `distill`.
 pub(crate) struct Distill;
@@ -39,6 +43,8 @@ enum Way {
     Rkl,
     /// Adaptive: between both, by where the two differ.
     Akl,
+    /// Generalised Jensen-Shannon, over the listed tokens and one outcome for all else; see `beta`.
+    Js,
 }
 
 /// What to match, how long and how fast.
@@ -49,14 +55,33 @@ pub(crate) struct Params {
     updates: u64,
     /// Sequences an update.
     batch: usize,
-    /// `fkl` covers the teacher's modes, `rkl` seeks one of them, `akl` weighs both.
+    /// `fkl` covers the teacher's modes, `rkl` seeks one of them, `akl` weighs both, `js` mixes the two
+    /// models before comparing.
     #[serde(default = "fkl")]
     divergence: Way,
+    /// With `js`: the teacher's weight in the mixture, in [0, 1]; 0 is forward, 1 reverse KL. 0.5 as in
+    /// GKD's own code.
+    #[serde(default = "half")]
+    beta: f64,
     /// Coefficient of the student's mass outside the teacher's list; 0 turns the constraint off. Higher
     /// pushes confident strays down harder.
     #[serde(default = "ten")]
     tail: f64,
-    /// Teacher tokens used at a position; at most as many as were recorded, all when left out.
+    /// Which tokens of an answer are learned.
+    #[serde(default)]
+    mask: Mask,
+    /// Share of updates, in [0, 1], that learn from answers the student has just sampled instead of
+    /// recorded ones (GKD's λ); above 0 it needs `inputs.teacher` and `max-new-tokens`.
+    #[serde(default)]
+    on_policy: f64,
+    /// With `on-policy`: sampling temperature; 0.9 as in GKD's own code.
+    #[serde(default = "point_nine")]
+    temperature: f32,
+    /// With `on-policy`: most tokens of an answer, end token included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_new_tokens: Option<usize>,
+    /// Teacher tokens used at a position; at most as many as were recorded, all of those when left out.
+    /// Where the teacher thinks again, up to the whole vocabulary, 100 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     top_k: Option<usize>,
     /// The student's own likeliest tokens among which strays are looked for.
@@ -85,6 +110,12 @@ pub(crate) struct Params {
 fn fkl() -> Way {
     Way::Fkl
 }
+fn half() -> f64 {
+    0.5
+}
+fn point_nine() -> f32 {
+    0.9
+}
 fn ten() -> f64 {
     10.0
 }
@@ -97,8 +128,8 @@ fn one() -> f64 {
 
 impl Stage for Distill {
     const KIND: &'static str = "distill";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: rollouts carry half floats. 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains a student on a teacher's recorded top-k distributions";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
@@ -110,6 +141,11 @@ impl Stage for Distill {
                 inputs: &[
                     Input::required("student", Checkpoint, "weights and tokenizer to start from"),
                     Input::required("rollouts", Rollouts, "the teacher's answers with its top-k"),
+                    Input::optional(
+                        "teacher",
+                        Checkpoint,
+                        "thinks again: for `on-policy`, and for rollouts without top-k",
+                    ),
                 ],
                 outputs: &[
                     Output::new("model", Checkpoint, "weights after the last update"),
@@ -137,6 +173,22 @@ impl Stage for Distill {
             (0.0..=1.0).contains(&p.ratio),
             "must be between 0 and 1",
         );
+        want(
+            "beta",
+            (0.0..=1.0).contains(&p.beta),
+            "must be between 0 and 1",
+        );
+        want(
+            "on-policy",
+            (0.0..=1.0).contains(&p.on_policy),
+            "must be between 0 and 1",
+        );
+        want("temperature", p.temperature > 0.0, "must be above 0");
+        want(
+            "max-new-tokens",
+            p.max_new_tokens.map_or(p.on_policy <= 0.0, |n| n > 0),
+            "must be given, at least 1, when `on-policy` is above 0",
+        );
         want("top-k", p.top_k != Some(0), "must be at least 1");
         want("student-top", p.student_top > 0, "must be at least 1");
         complaints
@@ -147,80 +199,73 @@ impl Stage for Distill {
         let from = context.input("rollouts")?;
         model.lineage.join(&Lineage::read(from)?);
         let set = Rollouts::read(from)?;
-        let wanted = p.rows.unwrap_or(set.rollouts.len());
-        let rollouts: Vec<&Rollout> = set.rollouts.iter().take(wanted).collect();
-        if rollouts.is_empty() {
+        if set.rollouts.is_empty() {
             return Err(StageError::input("rollouts", "holds no rollouts"));
         }
-        let k = p.top_k.unwrap_or(set.k);
-        if k == 0 || k > set.k {
-            return Err(StageError::failed_try(
-                format!(
-                    "`top-k` is {k}, the rollouts record {} tokens a position",
-                    set.k
-                ),
-                format!(
-                    "set `top-k` to at most {} or record more in the rollout stage",
-                    set.k
-                ),
-            ));
-        }
+        let teacher = match context.optional("teacher") {
+            Some(folder) => {
+                let loaded = Model::load(folder)?;
+                model.lineage.join(&loaded.lineage);
+                Some(Teacher::new(&loaded, model.config())?)
+            }
+            None => None,
+        };
+        let k = listed(&p, &set, teacher.is_some(), model.config().vocab_size)?;
         let settings = TopKSettings {
             divergence: match p.divergence {
                 Way::Fkl => Divergence::Forward,
                 Way::Rkl => Divergence::Reverse,
                 Way::Akl => Divergence::Adaptive,
+                Way::Js => Divergence::JensenShannon { beta: p.beta },
             },
             tail_coefficient: p.tail,
             student_top: p.student_top.min(model.config().vocab_size),
             ratio: p.ratio,
         };
-        let sequence = |r: &Rollout| distilled(r, &set, k, settings);
         let training = Training {
             updates: p.updates,
             optimizer: &p.optimizer,
             chunk_tokens: p.chunk_tokens,
             snapshot_seconds: p.snapshot_seconds,
         };
-        let mut order = Epochs::new(p.seed, rollouts.len());
+        let mut batches = Batches::new(&p, &set, &model, k, settings, teacher.as_ref())?;
+        let threads = context.threads();
         let curve = context.output("curve");
-        let counts = training.run(context, &mut model, &curve, |update, _| {
-            let first = update as usize * p.batch;
-            Ok(Batch::of(
-                (first..first + p.batch)
-                    .map(|i| sequence(rollouts[order.row(i)]))
-                    .collect(),
-            ))
+        let counts = training.run(context, &mut model, &curve, |update, trainer| {
+            batches.batch(update, trainer, threads)
         })?;
-        let work = model.work(Self::KIND, counts.trained_tokens, 0, 0);
-        model.save(&context.output("model"), work)
+        let work = model.work(Self::KIND, counts.trained_tokens, counts.generated_tokens, 0);
+        let teacher = teacher.map(|t| t.work(Self::KIND, counts.read_tokens));
+        model.save_with(&context.output("model"), work, teacher)
     }
 }
 
-/// A rollout as a sequence whose answer is matched to the teacher's first `k` tokens.
-fn distilled(r: &Rollout, set: &Rollouts, k: usize, settings: TopKSettings) -> Sequence {
-    let prompt = &set.prompts[r.prompt];
-    let head = |values: &[u32]| {
-        values
-            .chunks(set.k)
-            .flat_map(|row| row[..k].to_vec())
-            .collect()
-    };
-    let heads = |values: &[f32]| {
-        values
-            .chunks(set.k)
-            .flat_map(|row| row[..k].to_vec())
-            .collect()
-    };
-    Sequence {
-        ids: prompt.iter().chain(&r.ids).copied().collect(),
-        loss: LossTarget::TopK(TopKTarget {
-            positions: training::answer_positions(prompt.len(), r.ids.len()),
-            weights: Vec::new(),
-            k,
-            teacher_ids: head(&r.topk_ids),
-            teacher_logprobs: heads(&r.topk_logprobs),
-            settings,
-        }),
+/// How many of the teacher's tokens are used at a position.
+fn listed(
+    p: &Params,
+    set: &Rollouts,
+    teacher: bool,
+    vocabulary: usize,
+) -> Result<usize, StageError> {
+    if p.on_policy > 0.0 && !teacher {
+        return Err(StageError::failed_try(
+            "`on-policy` is above 0, and no teacher is there to judge what the student samples",
+            "give `inputs.teacher`",
+        ));
     }
+    let most = if set.k > 0 { set.k } else { vocabulary };
+    if set.k == 0 && !teacher {
+        return Err(StageError::failed_try(
+            "the rollouts record no teacher tokens",
+            "give `inputs.teacher`, or put a `teacher-topk` stage between, or set `top-k` in the rollout stage",
+        ));
+    }
+    let k = p.top_k.unwrap_or(if set.k > 0 { set.k } else { 100 });
+    if k > most && set.k > 0 {
+        return Err(StageError::failed_try(
+            format!("`top-k` is {k}, the rollouts record {most} tokens a position"),
+            format!("set `top-k` to at most {most} or record more in the rollout stage"),
+        ));
+    }
+    Ok(k.min(vocabulary))
 }

@@ -24,7 +24,7 @@ use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
 use crate::chat::{self, lm};
 use crate::model::Model;
 use crate::prompts::{self, Prompt};
-use crate::rollouts::{Rollout, Rollouts, TOKENS};
+use crate::rollouts::{Answer, INDEX, Rollout, TopK, Writer};
 use crate::rows;
 use crate::training::SnapshotClock;
 
@@ -97,8 +97,8 @@ struct Report {
 
 impl Stage for RolloutKind {
     const KIND: &'static str = "rollout";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: log-probabilities of the likeliest tokens are half floats; the artifact is sharded. 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
@@ -150,13 +150,19 @@ impl Stage for RolloutKind {
             top_logprobs: p.top_k.min(model.config().vocab_size),
             ..Sampling::default()
         };
-        let (mut set, mut report, mut start) = (Rollouts::default(), Report::default(), 0);
-        if let Some(snapshot) = context.resume()? {
-            set = Rollouts::read(&snapshot.folder)?;
-            report = rows::read_json(&snapshot.folder.join("report.json"))?;
-            start = snapshot.progress as usize;
-        }
-        set.k = sampling.top_logprobs;
+        let folder = context.output("rollouts");
+        let (mut set, mut report, mut start) = match context.resume()? {
+            Some(snapshot) => (
+                Writer::resume(&folder, &snapshot.folder)?,
+                rows::read_json(&snapshot.folder.join("report.json"))?,
+                snapshot.progress as usize,
+            ),
+            None => (
+                Writer::create(&folder, sampling.top_logprobs, model.config().vocab_size)?,
+                Report::default(),
+                0,
+            ),
+        };
         let mut clock = SnapshotClock::new(context.elapsed_seconds(), p.snapshot_seconds);
         while start < all.len() {
             let end = (start + GROUP).min(all.len());
@@ -167,7 +173,8 @@ impl Stage for RolloutKind {
                 })
                 .map_err(lm)?;
             for (prompt, samples) in all[start..end].iter().zip(answers) {
-                keep(&p, prompt, samples, &tokenizer, &mut set, &mut report);
+                let answers = keep(&p, prompt, samples, &tokenizer, &mut report);
+                set.push(&prompt.ids, answers)?;
             }
             start = end;
             context.progress(
@@ -179,7 +186,7 @@ impl Stage for RolloutKind {
             let stop = context.interrupted() && start < all.len();
             if stop || (start < all.len() && clock.due(context.elapsed_seconds())) {
                 context.save_snapshot(start as u64, |folder| {
-                    set.write(folder)?;
+                    set.save(folder)?;
                     rows::write_json(&folder.join("report.json"), &report)
                 })?;
                 clock.saved(context.elapsed_seconds());
@@ -188,7 +195,7 @@ impl Stage for RolloutKind {
                 return Err(StageError::Interrupted);
             }
         }
-        if set.rollouts.is_empty() {
+        if set.len() == 0 {
             return Err(StageError::failed_try(
                 format!(
                     "none of {} answers was valid ({} unfinished, {} invalid)",
@@ -197,11 +204,10 @@ impl Stage for RolloutKind {
                 "train the teacher longer, or raise `max-new-tokens`",
             ));
         }
-        let folder = context.output("rollouts");
-        set.write(&folder)?;
+        set.finish()?;
         rows::write_json(&context.output("report"), &report)?;
         let work = model.work(Self::KIND, 0, report.generated_tokens, report.prompt_tokens);
-        model.lineage.finish(&folder, TOKENS, work)
+        model.lineage.finish(&folder, INDEX, work)
     }
 }
 
@@ -211,13 +217,12 @@ fn keep(
     prompt: &Prompt,
     samples: Vec<Sample>,
     tokenizer: &starling_lm::tokenizer::Tokenizer,
-    set: &mut Rollouts,
     report: &mut Report,
-) {
+) -> Vec<Answer> {
     report.prompts += 1;
     report.prompt_tokens += prompt.ids.len() as u64;
     let mut seen = BTreeSet::new();
-    let mut index = None;
+    let mut answers = Vec::new();
     for (number, sample) in samples.into_iter().enumerate() {
         report.sampled += 1;
         report.generated_tokens += sample.tokens.len() as u64;
@@ -242,24 +247,25 @@ fn keep(
             continue;
         }
         report.kept += 1;
-        let index = *index.get_or_insert_with(|| {
-            set.prompts.push(prompt.ids.clone());
-            set.prompts.len() - 1
-        });
-        set.rollouts.push(Rollout {
-            id: format!("{}#{number}", prompt.id),
-            seed: prompt.id.clone(),
-            sample: number,
-            inputs: prompt.inputs.clone(),
-            targets: text,
-            prompt: index,
-            topk_ids: sample.top.iter().flatten().map(|t| t.id).collect(),
-            topk_logprobs: sample.top.iter().flatten().map(|t| t.logprob).collect(),
-            ids: sample.tokens,
-            logprobs: sample.logprobs,
+        answers.push(Answer {
+            top: TopK {
+                ids: sample.top.iter().flatten().map(|t| t.id).collect(),
+                logprobs: sample.top.iter().flatten().map(|t| t.logprob).collect(),
+            },
+            rollout: Rollout {
+                id: format!("{}#{number}", prompt.id),
+                seed: prompt.id.clone(),
+                sample: number,
+                inputs: prompt.inputs.clone(),
+                targets: text,
+                prompt: 0,
+                ids: sample.tokens,
+                logprobs: sample.logprobs,
+            },
         });
     }
-    if index.is_none() {
+    if answers.is_empty() {
         report.prompts_without_a_valid_answer += 1;
     }
+    answers
 }

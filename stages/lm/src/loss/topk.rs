@@ -8,16 +8,18 @@
 //! | forward | Σ over K of e^t·(t - s)                                                            |
 //! | reverse | Σ over K of e^s·(s - t)                                                            |
 //! | adaptive| (g·forward + h·reverse) / (g + h), g = Σ over K's head of the gap e^t to e^s, h over its rest |
+//! | jensen-shannon | β·KL(t‖m) + (1-β)·KL(s‖m), m = β·t + (1-β)·s, over K and one outcome for all else; β = 0: KL(t‖s), β = 1: KL(s‖t) |
 //! | tail    | Σ over M without K of e^s                                                          |
 //!
-//! The teacher is not renormalised over K, so these are not divergences proper and may be negative. The head of K holds the
+//! With K the whole vocabulary, jensen-shannon is that of [`super::gkd`]; with less, merging outcomes can only lower it.
+//! In the first three the teacher is not renormalised over K, so these are not divergences proper and may be negative. The head of K holds the
 //! tokens, likeliest first, before which less than half of the teacher's mass lies.
 
 use super::{exponentiate, scale_by};
 use crate::kernels::Real;
 
 /// Which way the divergence is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Divergence {
     /// Weighted by the teacher.
     #[default]
@@ -26,6 +28,11 @@ pub enum Divergence {
     Reverse,
     /// Between both, by where the two differ.
     Adaptive,
+    /// The generalised Jensen-Shannon divergence.
+    JensenShannon {
+        /// Weight of the teacher in the mixture, in [0, 1].
+        beta: f64,
+    },
 }
 
 /// The loss at a position: `ratio`·(divergence + `tail_coefficient`·tail) + (1 - `ratio`)·cross-entropy.
@@ -107,7 +114,14 @@ pub fn row<T: Real>(
     for s in &mut room.student {
         *s = normaliser.logprob(*s);
     }
-    let divergence = room.divergence(settings.divergence, teacher.logprobs);
+    let divergence = match settings.divergence {
+        Divergence::JensenShannon { beta } => {
+            let rest = unlisted(teacher.ids, logits, &mut room.values) / normaliser.sum;
+            let rest = (teacher.ids.len() < logits.len()).then_some(rest);
+            room.jensen_shannon(beta, teacher.logprobs, rest)
+        }
+        other => room.divergence(other, teacher.logprobs),
+    };
 
     let (ratio, rest) = (
         T::from_f64(settings.ratio),
@@ -206,7 +220,28 @@ impl<T: Real> TopKRoom<T> {
                 reverse(teacher, &self.student)
             }
             Divergence::Adaptive => self.adaptive(teacher),
+            Divergence::JensenShannon { beta } => self.jensen_shannon(beta, teacher, None),
         }
+    }
+
+    /// `rest`: the student's mass outside K; none when K is everything.
+    fn jensen_shannon(&mut self, beta: f64, teacher: &[T], rest: Option<T>) -> T {
+        let least = T::from_f64(LEAST_MASS);
+        let listed: T = teacher.iter().map(|t| t.exp()).sum();
+        // what the teacher gives to all else, and how the loss changes with what the student gives to it
+        let others = rest.map(|p| {
+            let q = (T::ONE - listed).max(T::ZERO);
+            mixture_part(beta, q, p.max(least))
+        });
+        let (mut loss, outside) = others.unwrap_or((T::ZERO, T::ZERO));
+        self.slopes.clear();
+        for (t, s) in teacher.iter().zip(&self.student) {
+            let p = s.exp().max(T::from_f64(f64::from(f32::MIN_POSITIVE)));
+            let (part, slope) = mixture_part(beta, t.exp(), p);
+            loss += part;
+            self.slopes.push(p * (slope - outside));
+        }
+        loss
     }
 
     fn adaptive(&mut self, teacher: &[T]) -> T {
@@ -256,6 +291,40 @@ impl<T: Real> TopKRoom<T> {
     }
 }
 
+/// The student's mass outside K is not taken to be less, so that a ratio to it stays a number.
+const LEAST_MASS: f64 = 1e-6;
+
+/// Sum of the values whose ids are not listed.
+fn unlisted<T: Real>(listed: &[u32], values: &mut [T], room: &mut Vec<T>) -> T {
+    room.clear();
+    room.extend(listed.iter().map(|&id| values[id as usize]));
+    for &id in listed {
+        values[id as usize] = T::ZERO;
+    }
+    let sum = values.iter().copied().sum();
+    for (&id, &value) in listed.iter().zip(room.iter()) {
+        values[id as usize] = value;
+    }
+    sum
+}
+
+/// The part of one outcome with teacher mass q and student mass p > 0 in the generalised Jensen-Shannon divergence, and
+/// its slope on p, up to a constant that is the same for all outcomes.
+fn mixture_part<T: Real>(beta: f64, q: T, p: T) -> (T, T) {
+    let log = |x: T| if x > T::ZERO { x.ln() } else { T::ZERO };
+    if beta <= 0.0 {
+        return (q * (log(q) - p.ln()), -q / p);
+    }
+    if beta >= 1.0 {
+        let q = q.max(T::from_f64(f64::from(f32::MIN_POSITIVE)));
+        return (p * (p.ln() - q.ln()), p.ln() - q.ln());
+    }
+    let (b, rest) = (T::from_f64(beta), T::from_f64(1.0 - beta));
+    let m = (b * q + rest * p).ln();
+    let slope = rest * (p.ln() - m);
+    (b * q * (log(q) - m) + slope * p, slope)
+}
+
 fn forward<T: Real>(teacher: &[T], student: &[T]) -> T {
     teacher
         .iter()
@@ -270,4 +339,69 @@ fn reverse<T: Real>(teacher: &[T], student: &[T]) -> T {
         .zip(student)
         .map(|(&t, &s)| s.exp() * (s - t))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::gkd;
+
+    const STUDENT: [f64; 7] = [0.3, -1.2, 2.0, 0.1, -0.4, 1.1, -3.0];
+    const TEACHER: [f64; 7] = [1.3, 0.2, 0.5, -2.1, 0.4, 1.0, -1.0];
+
+    fn teacher_logprobs() -> Vec<f64> {
+        let sum: f64 = TEACHER.iter().map(|z| z.exp()).sum();
+        TEACHER.iter().map(|z| z - sum.ln()).collect()
+    }
+
+    fn jensen_shannon(beta: f64, ids: &[u32], student: &[f64]) -> (f64, Vec<f64>) {
+        let all = teacher_logprobs();
+        let logprobs: Vec<f64> = ids.iter().map(|&id| all[id as usize]).collect();
+        let teacher = Teacher {
+            ids,
+            logprobs: &logprobs,
+        };
+        let settings = TopKSettings {
+            divergence: Divergence::JensenShannon { beta },
+            tail_coefficient: 0.0,
+            ..TopKSettings::default()
+        };
+        let mut logits = student.to_vec();
+        let room = &mut TopKRoom::new();
+        let loss = row(&settings, teacher, 0, 1.0, &mut logits, room);
+        (loss, logits)
+    }
+
+    #[test]
+    fn jensen_shannon_over_everything_is_the_full_one() {
+        let ids: Vec<u32> = (0..7).collect();
+        for beta in [0.0, 0.1, 0.5, 0.9, 1.0] {
+            let (loss, gradient) = jensen_shannon(beta, &ids, &STUDENT);
+            let mut full = STUDENT.to_vec();
+            let expected = gkd::row(&mut full, &TEACHER, beta, 1.0, 1.0);
+            assert!((loss - expected).abs() < 1e-12, "{beta}: {loss} {expected}");
+            for (a, b) in gradient.iter().zip(&full) {
+                assert!((a - b).abs() < 1e-12, "{beta}: {gradient:?} {full:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn jensen_shannon_over_a_list_bounds_the_full_one_from_below_and_has_its_own_gradient() {
+        let ids = [0, 5, 2];
+        for beta in [0.0, 0.3, 0.5, 1.0] {
+            let (loss, gradient) = jensen_shannon(beta, &ids, &STUDENT);
+            let full = gkd::row(&mut STUDENT.to_vec(), &TEACHER, beta, 1.0, 1.0);
+            assert!(loss >= 0.0 && loss < full, "{beta}: {loss} of {full}");
+            for at in 0..7 {
+                let moved = |by: f64| {
+                    let mut student = STUDENT;
+                    student[at] += by;
+                    jensen_shannon(beta, &ids, &student).0
+                };
+                let measured = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                assert!((gradient[at] - measured).abs() < 1e-8, "{beta} at {at}");
+            }
+        }
+    }
 }
