@@ -67,12 +67,7 @@ impl Lineage {
     }
 
     /// Adds the work that made `file`, and writes the whole into `folder`.
-    pub(crate) fn finish(
-        self,
-        folder: &Path,
-        file: &str,
-        work: Work,
-    ) -> Result<(), StageError> {
+    pub(crate) fn finish(self, folder: &Path, file: &str, work: Work) -> Result<(), StageError> {
         self.finish_with(folder, file, work, None)
     }
 

@@ -20,6 +20,7 @@ mod testing;
 mod training;
 
 mod distill;
+mod dpo;
 mod evaluate;
 mod filter;
 mod format;
@@ -31,6 +32,7 @@ mod sft;
 mod source;
 mod split;
 mod table;
+mod teacher_topk;
 mod tokenizer_train;
 mod trainset;
 mod world;
@@ -51,8 +53,10 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<split::Split>(),
         erase::<trainset::Trainset>(),
         erase::<rollout::RolloutKind>(),
+        erase::<teacher_topk::TeacherTopK>(),
         erase::<sft::Sft>(),
         erase::<distill::Distill>(),
+        erase::<dpo::Dpo>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),

@@ -5,11 +5,12 @@ use std::path::Path;
 use starling_contract::StageError;
 use starling_lm::generate::{Request, key_of};
 use starling_lm::tokenizer::Tokenizer;
-use starling_reward::{CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
+use starling_reward::toolrl::{ToolRl, toolrl};
+use starling_reward::{Answer, CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
 use starling_text::json::{Dumps, dumps_with};
 
 use crate::chat::lm;
-use crate::rows::{self, RowReader};
+use crate::rows::{self, RowReader, object};
 
 /// What opens the assistant's turn in ChatML; what follows it in a prompt is part of the answer.
 const ASSISTANT: &str = "<|im_start|>assistant\n";
@@ -39,6 +40,20 @@ impl Prompt {
             &format!("{}{text}", self.prefill),
             Mode::Fixed,
         )
+    }
+
+    /// Scores an answer as ToolRL does; answer and label are first brought into ToolRL's own layout, so that
+    /// its format part asks for a readable answer and not for another language. An answer that cannot be
+    /// read stays as it is.
+    pub(crate) fn toolrl(&self, text: &str) -> f64 {
+        let whole = format!("{}{text}", self.prefill);
+        let read = split_thought(&whole).ok().and_then(|(thought, answer)| {
+            let answer = CallFormat::Hermes.parse(answer).ok()?;
+            toolrl_layout(thought, &answer)
+        });
+        let label = toolrl_layout("", self.label.answer()).unwrap_or_default();
+        // A label of ours always reads.
+        toolrl(read.as_deref().unwrap_or(&whole), &label).map_or(-3.0, ToolRl::score)
     }
 
     /// What two answers share when they say the same: thought, words, and calls in any order; none when
@@ -75,6 +90,31 @@ impl Prompt {
             ..Request::new(key_of(&self.id), self.ids.clone())
         }
     }
+}
+
+/// An answer in ToolRL's layout: a thought, then a block of calls, one a line, or a block of words.
+fn toolrl_layout(thought: &str, answer: &Answer) -> Option<String> {
+    let calls = answer.calls();
+    if calls.is_empty() {
+        let reply = answer.reply()?;
+        return Some(format!(
+            "<think>{thought}</think>\n<response>{reply}</response>"
+        ));
+    }
+    let lines: Vec<String> = calls
+        .iter()
+        .map(|call| {
+            let call = object([
+                ("name", call.name.clone()),
+                ("parameters", call.arguments.clone()),
+            ]);
+            dumps_with(&call, &Dumps::default())
+        })
+        .collect();
+    let lines = lines.join("\n");
+    Some(format!(
+        "<think>{thought}</think>\n<tool_call>\n{lines}\n</tool_call>"
+    ))
 }
 
 /// The text of one training row.

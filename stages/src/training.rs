@@ -172,6 +172,13 @@ impl Batch {
     }
 }
 
+impl Batch {
+    fn is_policy(&self) -> bool {
+        let first = self.sequences.first();
+        first.is_some_and(|s| matches!(s.loss, LossTarget::Policy(_)))
+    }
+}
+
 /// The counters that a snapshot carries.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -285,6 +292,11 @@ fn one_update(
         row.insert("loss".to_owned(), stats.loss.into());
         row.insert("grad_norm".to_owned(), stats.grad_norm.into());
         row.insert("lr".to_owned(), stats.rate.into());
+        if batch.is_policy() {
+            row.insert("clipped".to_owned(), stats.policy.clipped.into());
+            // What the sampler and the trainer think of the same tokens: rounding, when all is well.
+            row.insert("sampler_gap".to_owned(), stats.policy.moved.into());
+        }
     }
     for (name, value) in &batch.columns {
         row.insert((*name).to_owned(), (*value).into());

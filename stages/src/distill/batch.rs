@@ -54,12 +54,7 @@ impl Teacher {
     }
 
     /// Its `k` likeliest tokens at the counted positions of answers.
-    fn top(
-        &self,
-        answers: &[Answer],
-        k: usize,
-        threads: usize,
-    ) -> Result<Vec<TopK>, StageError> {
+    fn top(&self, answers: &[Answer], k: usize, threads: usize) -> Result<Vec<TopK>, StageError> {
         let ids: Vec<Vec<u32>> = answers.iter().map(Answer::whole).collect();
         let positions: Vec<Vec<u32>> = answers.iter().map(Answer::positions).collect();
         let requests: Vec<Scored<'_>> = ids
@@ -146,7 +141,8 @@ impl<'a> Batches<'a> {
         let chosen: Vec<usize> = (first..first + self.p.batch)
             .map(|i| self.order.row(i))
             .collect();
-        let own = Random::new(self.p.seed, &format!("on-policy {update}")).unit() < self.p.on_policy;
+        let own =
+            Random::new(self.p.seed, &format!("on-policy {update}")).unit() < self.p.on_policy;
         let (answers, generated) = if own {
             self.sampled(&chosen, update, trainer, threads)?
         } else {
@@ -155,14 +151,22 @@ impl<'a> Batches<'a> {
         let mut read = 0;
         let tops: Vec<(TopK, usize)> = match self.teacher {
             Some(teacher) if own || self.set.k == 0 => {
-                read = answers.iter().map(|a| (a.prompt.len() + a.ids.len()) as u64).sum();
+                read = answers
+                    .iter()
+                    .map(|a| (a.prompt.len() + a.ids.len()) as u64)
+                    .sum();
                 let tops = teacher.top(&answers, self.k, threads)?;
                 tops.into_iter().map(|top| (top, self.k)).collect()
             }
             _ => chosen
                 .iter()
                 .zip(&answers)
-                .map(|(at, answer)| Ok((cut(&self.set.top(*at)?, self.set.k, &answer.counted), self.set.k)))
+                .map(|(at, answer)| {
+                    Ok((
+                        cut(&self.set.top(*at)?, self.set.k, &answer.counted),
+                        self.set.k,
+                    ))
+                })
                 .collect::<Result<_, StageError>>()?,
         };
         let sequences = answers.iter().zip(tops);
@@ -183,7 +187,10 @@ impl<'a> Batches<'a> {
             let counted = self.masks.range(&r.ids, number).ok_or_else(|| {
                 StageError::input(
                     "rollouts",
-                    format!("answer `{}` has no end of thinking, which `mask` needs", r.id),
+                    format!(
+                        "answer `{}` has no end of thinking, which `mask` needs",
+                        r.id
+                    ),
                 )
             })?;
             Ok(Answer {
@@ -220,7 +227,12 @@ impl<'a> Batches<'a> {
             .map(|(i, at)| Request::new(key_of(&format!("{update}/{i}")), prompt(*at)))
             .collect();
         let samples = generator
-            .generate(&requests, &sampling, threads, &|_| ControlFlow::Continue(()))
+            .generate(
+                &requests,
+                &sampling,
+                threads,
+                &|_| ControlFlow::Continue(()),
+            )
             .map_err(lm)?;
         let mut generated = 0;
         let answers = chosen.iter().zip(samples).enumerate();

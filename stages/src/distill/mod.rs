@@ -234,7 +234,12 @@ impl Stage for Distill {
         let counts = training.run(context, &mut model, &curve, |update, trainer| {
             batches.batch(update, trainer, threads)
         })?;
-        let work = model.work(Self::KIND, counts.trained_tokens, counts.generated_tokens, 0);
+        let work = model.work(
+            Self::KIND,
+            counts.trained_tokens,
+            counts.generated_tokens,
+            0,
+        );
         let teacher = teacher.map(|t| t.work(Self::KIND, counts.read_tokens));
         model.save_with(&context.output("model"), work, teacher)
     }

@@ -5,6 +5,7 @@
 //! |-----------|-----|------------|-------------------------------------------------------------------|
 //! | `model`   | in  | checkpoint | the policy to start from, and the reference that KL is taken to   |
 //! | `prompts` | in  | train-rows | prompts with their right answers                                  |
+//! | `traces`  | in  | rollouts   | optional: a teacher's answers, one a group (LUFFY)                |
 //! | `model`   | out | checkpoint | the policy after the last update                                  |
 //! | `curve`   | out | curve      | a row an update: reward, groups kept, loss, gradient norm, …      |
 //!
@@ -12,8 +13,13 @@
 //! is left out; an update without any group is skipped and counted. What is sampled depends on seed,
 //! update and prompt only, so the result is the same bytes for any number of threads, and a resumed run
 //! equals an unbroken one.
+//!
+//! The defaults are Sim-RL's; other settings give GRPO (`reward = "format-exact"`), Dr. GRPO, RLOO,
+//! REINFORCE, GSPO (`ratio = "sequence"`), ToolRL's reward, and LUFFY (`inputs.traces`).
 
-use std::ops::ControlFlow;
+mod groups;
+mod guards;
+mod policy;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,21 +27,134 @@ use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
 use starling_lm::decoder::Decoder;
-use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
-use starling_lm::policy::advantage::shape_rewards;
-use starling_lm::policy::{AdvantageSettings, Estimator, KlEstimator, PolicySettings};
-use starling_lm::score;
-use starling_lm::tokenizer::Tokenizer;
-use starling_lm::train::{LossTarget, PolicyTarget, Sequence, Trainer};
+use starling_lm::generate::Generator;
+use starling_lm::policy::{Estimator, KlEstimator};
+use starling_lm::train::Trainer;
 
-use crate::chat::{self, lm};
+use self::groups::Sampler;
+use self::guards::Guards;
+use self::policy::Learner;
+use crate::chat::lm;
+use crate::cost::Lineage;
 use crate::model::Model;
-use crate::prompts::{self, Prompt};
-use crate::random::Epochs;
-use crate::training::{self, Batch, Optimizer, Training};
+use crate::prompts;
+use crate::rollouts::Rollouts;
+use crate::training::{self, Optimizer, Training};
 
 /// The kind `rl`.
 pub(crate) struct Rl;
+
+/// What an answer is rewarded for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Reward {
+    /// Similarity to the right answer, in [0, 1]; -1 for bad format.
+    #[default]
+    SimRl,
+    /// ToolRL's: format in {0, 1} plus correctness in [-3, 3].
+    Toolrl,
+    /// 1 for the right answer, 0 for another one, -1 for bad format.
+    FormatExact,
+}
+
+/// How rewards of a group become advantages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Baseline {
+    /// Minus the group's mean, over its deviation (GRPO).
+    #[default]
+    GroupNorm,
+    /// Minus the group's mean (Dr. GRPO).
+    DrGrpo,
+    /// Minus the mean of the others (RLOO).
+    Rloo,
+    /// As they are, normalised over the batch (REINFORCE).
+    Reinforce,
+    /// Minus the group's mean, normalised over the batch (REINFORCE++ with baseline).
+    ReinforceBaseline,
+}
+
+impl Baseline {
+    fn estimator(self) -> Estimator {
+        match self {
+            Self::GroupNorm => Estimator::GroupNorm,
+            Self::DrGrpo => Estimator::DrGrpo,
+            Self::Rloo => Estimator::Rloo,
+            Self::Reinforce => Estimator::Reinforce,
+            Self::ReinforceBaseline => Estimator::ReinforceBaseline,
+        }
+    }
+}
+
+/// How the divergence from the reference is estimated from one token; d = log p - log q.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Kl {
+    /// d.
+    K1,
+    /// d² / 2.
+    #[default]
+    K2,
+    /// e^-d - 1 + d.
+    K3,
+}
+
+impl Kl {
+    fn estimator(self) -> KlEstimator {
+        match self {
+            Self::K1 => KlEstimator::K1,
+            Self::K2 => KlEstimator::K2,
+            Self::K3 => KlEstimator::K3,
+        }
+    }
+}
+
+/// Where the divergence counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum KlPlace {
+    /// Added to the loss.
+    #[default]
+    Loss,
+    /// Taken off the reward, token by token.
+    Reward,
+}
+
+/// What old and new probabilities are compared over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum RatioOf {
+    /// Each token.
+    #[default]
+    Token,
+    /// The whole answer (GSPO).
+    Sequence,
+}
+
+/// Which groups teach.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Filter {
+    /// The mean answer reward of a group must be above this; unset, only equal rewards are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    low: Option<f64>,
+    /// … and below this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high: Option<f64>,
+    /// Rounds of sampling until enough groups teach: 1 takes what the first round gives. Every group that
+    /// was kept is used, also when there are more than wanted.
+    rounds: usize,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            low: None,
+            high: None,
+            rounds: 1,
+        }
+    }
+}
 
 /// How to sample, to judge and to learn.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -53,12 +172,52 @@ pub(crate) struct Params {
     /// Sampling temperature.
     #[serde(default = "defaults::one")]
     temperature: f32,
+    /// What an answer is rewarded for.
+    #[serde(default)]
+    reward: Reward,
+    /// How rewards become advantages.
+    #[serde(default)]
+    estimator: Baseline,
     /// How far the ratio of new to old probability may count, either way.
     #[serde(default = "defaults::clip_ratio")]
     clip_ratio: f64,
-    /// Coefficient of the KL loss to the starting policy (k2 estimator); 0 leaves the reference out.
+    /// How far above 1 it may count, where that differs (clip-higher).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip_high: Option<f64>,
+    /// With a negative advantage, the gain is not below this (above 1) times the advantage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dual_clip: Option<f64>,
+    /// What the ratio is taken over.
+    #[serde(default)]
+    ratio: RatioOf,
+    /// Coefficient of the divergence from the starting policy; 0 leaves the reference out.
     #[serde(default = "defaults::kl")]
     kl: f64,
+    /// How it is estimated.
+    #[serde(default)]
+    kl_estimator: Kl,
+    /// Where it counts.
+    #[serde(default)]
+    kl_in: KlPlace,
+    /// Coefficient of an entropy bonus, nats.
+    #[serde(default)]
+    entropy_bonus: f64,
+    /// Length at which the reward begins to sink: the last so many tokens before `max-new-tokens` cost up
+    /// to `overlong-penalty`; 0 is off.
+    #[serde(default)]
+    overlong_buffer: usize,
+    /// The most that an overlong answer loses.
+    #[serde(default = "defaults::penalty")]
+    overlong_penalty: f64,
+    /// Which groups teach.
+    #[serde(default)]
+    filter: Filter,
+    /// With `inputs.traces`: γ of p / (p + γ), which weighs a teacher's token; 0.1 as in LUFFY.
+    #[serde(default = "defaults::gamma")]
+    trace_gamma: f64,
+    /// When to stop before harm is done.
+    #[serde(default)]
+    guards: Guards,
     /// How weights move.
     #[serde(default)]
     optimizer: Optimizer,
@@ -86,23 +245,34 @@ mod defaults {
     pub(super) fn kl() -> f64 {
         1e-3
     }
+    pub(super) fn penalty() -> f64 {
+        1.0
+    }
+    pub(super) fn gamma() -> f64 {
+        0.1
+    }
 }
 
 impl Stage for Rl {
     const KIND: &'static str = "rl";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: the curve has more columns. 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
 
     fn ports() -> Ports {
-        use ArtifactType::{Checkpoint, Curve, TrainRows};
+        use ArtifactType::{Checkpoint, Curve, Rollouts, TrainRows};
         const {
             Ports {
                 inputs: &[
                     Input::required("model", Checkpoint, "the policy to start from"),
                     Input::required("prompts", TrainRows, "prompts with their right answers"),
+                    Input::optional(
+                        "traces",
+                        Rollouts,
+                        "a teacher's answers, one a group (LUFFY)",
+                    ),
                 ],
                 outputs: &[
                     Output::new("model", Checkpoint, "the policy after the last update"),
@@ -141,7 +311,36 @@ impl Stage for Rl {
         want("max-new-tokens", p.max_new_tokens > 0, "must be at least 1");
         want("temperature", p.temperature > 0.0, "must be above 0");
         want("clip-ratio", p.clip_ratio > 0.0, "must be above 0");
+        want(
+            "clip-high",
+            p.clip_high.is_none_or(|c| c > 0.0),
+            "must be above 0",
+        );
+        want(
+            "dual-clip",
+            p.dual_clip.is_none_or(|c| c > 1.0),
+            "must be above 1",
+        );
         want("kl", p.kl >= 0.0, "must not be negative");
+        want(
+            "entropy-bonus",
+            p.entropy_bonus >= 0.0,
+            "must not be negative",
+        );
+        want(
+            "overlong-buffer",
+            p.overlong_buffer <= p.max_new_tokens,
+            "must not be above `max-new-tokens`",
+        );
+        want("trace-gamma", p.trace_gamma > 0.0, "must be above 0");
+        want(
+            "filter",
+            p.filter.rounds > 0
+                && p.filter.low.unwrap_or(f64::NEG_INFINITY)
+                    < p.filter.high.unwrap_or(f64::INFINITY),
+            "`rounds` must be at least 1, and `low` below `high`",
+        );
+        complaints.extend(p.guards.check());
         complaints
     }
 
@@ -154,13 +353,16 @@ impl Stage for Rl {
         } else {
             None
         };
-        let mut order = Epochs::new(p.seed, all.len());
-        let config = model.config().clone();
-        let sampler = Sampler {
-            p: &p,
-            tokenizer: &tokenizer,
-            ends: model.ends(),
+        let traces = match context.optional("traces") {
+            Some(folder) => {
+                model.lineage.join(&Lineage::read(folder)?);
+                Some(Rollouts::read(folder)?)
+            }
+            None => None,
         };
+        let config = model.config().clone();
+        let mut sampler = Sampler::new(&p, &all, &tokenizer, model.ends(), traces.as_ref());
+        let learner = Learner::new(&p, reference);
         let training = Training {
             updates: p.updates,
             optimizer: &p.optimizer,
@@ -168,14 +370,14 @@ impl Stage for Rl {
             snapshot_seconds: p.snapshot_seconds,
         };
         let curve = context.output("curve");
+        let mut watch = p.guards.watch();
+        let threads = context.threads();
         let counts = training.run(context, &mut model, &curve, |update, trainer: &Trainer| {
-            let first = update as usize * p.prompts;
-            let chosen: Vec<&Prompt> = (first..first + p.prompts)
-                .map(|i| &all[order.row(i)])
-                .collect();
             let generator = Generator::new(&config, &trainer.weights().map_err(lm)?).map_err(lm)?;
-            let groups = sampler.sample(&generator, &chosen, update, context.threads())?;
-            sampler.batch(&chosen, &groups, reference.as_ref(), context.threads())
+            let drawn = sampler.draw(&generator, update, threads)?;
+            let batch = learner.batch(drawn, trainer, threads)?;
+            watch.see(update, &batch)?;
+            Ok(batch)
         })?;
         if counts.skipped_updates > 0 {
             context.warn(format!(
@@ -196,140 +398,5 @@ impl Stage for Rl {
             counts.read_tokens,
         );
         model.save(&context.output("model"), work)
-    }
-}
-
-/// Samples groups and makes batches of them.
-struct Sampler<'a> {
-    p: &'a Params,
-    tokenizer: &'a Tokenizer,
-    ends: Vec<u32>,
-}
-
-impl Sampler<'_> {
-    fn sample(
-        &self,
-        generator: &Generator,
-        chosen: &[&Prompt],
-        update: u64,
-        threads: usize,
-    ) -> Result<Vec<Vec<Sample>>, StageError> {
-        let sampling = Sampling {
-            temperature: self.p.temperature,
-            stop_tokens: self.ends.clone(),
-            max_new_tokens: self.p.max_new_tokens,
-            seed: self
-                .p
-                .seed
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .wrapping_add(update),
-            ..Sampling::default()
-        };
-        let requests: Vec<Request> = chosen.iter().map(|q| q.request(self.p.samples)).collect();
-        generator
-            .generate(
-                &requests,
-                &sampling,
-                threads,
-                &|_| ControlFlow::Continue(()),
-            )
-            .map_err(lm)
-    }
-
-    /// Judges the groups and turns those that differ into sequences.
-    fn batch(
-        &self,
-        chosen: &[&Prompt],
-        groups: &[Vec<Sample>],
-        reference: Option<&Decoder>,
-        threads: usize,
-    ) -> Result<Batch, StageError> {
-        let mut batch = Batch::of(Vec::new());
-        let (mut rewards, mut good_format, mut exact) = (Vec::new(), 0usize, 0usize);
-        let (mut unfinished, mut kept, mut entropy, mut tokens) = (0usize, 0usize, 0.0, 0usize);
-        let mut picked: Vec<(&Prompt, &Sample, f64)> = Vec::new();
-        for (prompt, samples) in chosen.iter().zip(groups) {
-            batch.read_tokens += prompt.ids.len() as u64;
-            let mut group = Vec::with_capacity(samples.len());
-            for sample in samples {
-                batch.generated_tokens += sample.tokens.len() as u64;
-                let text = self.tokenizer.decode(&sample.tokens, false);
-                let outcome = prompt.score(text.strip_suffix(chat::END).unwrap_or(&text));
-                group.push(outcome.reward);
-                good_format += usize::from(outcome.format_reward > 0.0);
-                exact += usize::from(outcome.reward >= 1.0);
-                unfinished += usize::from(sample.stop != StopReason::Stop);
-                entropy += sample.entropies.iter().map(|e| f64::from(*e)).sum::<f64>();
-                tokens += sample.tokens.len();
-            }
-            if group.iter().any(|r| (r - group[0]).abs() > 0.0) {
-                kept += 1;
-                let settings = AdvantageSettings {
-                    estimator: Estimator::GroupNorm,
-                    group: group.len(),
-                    ..AdvantageSettings::default()
-                };
-                let advantages = shape_rewards(&group, &settings).map_err(lm)?;
-                picked.extend(samples.iter().zip(advantages).map(|(s, a)| (*prompt, s, a)));
-            }
-            rewards.extend(group);
-        }
-        batch.sequences = self.sequences(&picked, reference, threads, &mut batch.read_tokens)?;
-        let n = rewards.len() as f64;
-        batch.columns = vec![
-            ("reward", rewards.iter().sum::<f64>() / n),
-            ("exact", exact as f64 / n),
-            ("format", good_format as f64 / n),
-            ("unfinished", unfinished as f64 / n),
-            ("groups", groups.len() as f64),
-            ("groups_kept", kept as f64),
-            ("entropy", entropy / tokens.max(1) as f64),
-            ("response_tokens", tokens as f64 / n),
-        ];
-        Ok(batch)
-    }
-
-    fn sequences(
-        &self,
-        picked: &[(&Prompt, &Sample, f64)],
-        reference: Option<&Decoder>,
-        threads: usize,
-        read_tokens: &mut u64,
-    ) -> Result<Vec<Sequence>, StageError> {
-        let ids: Vec<Vec<u32>> = picked
-            .iter()
-            .map(|(prompt, sample, _)| prompt.ids.iter().chain(&sample.tokens).copied().collect())
-            .collect();
-        let reference = match reference {
-            Some(decoder) => {
-                *read_tokens += ids.iter().map(|i| i.len() as u64).sum::<u64>();
-                Some(score::logprobs(decoder, &ids, threads).map_err(lm)?)
-            }
-            None => None,
-        };
-        let settings = PolicySettings {
-            clip_low: self.p.clip_ratio,
-            clip_high: self.p.clip_ratio,
-            kl_coefficient: self.p.kl,
-            kl_estimator: KlEstimator::K2,
-            ..PolicySettings::default()
-        };
-        Ok(picked
-            .iter()
-            .zip(ids)
-            .enumerate()
-            .map(|(i, ((prompt, sample, advantage), ids))| Sequence {
-                ids,
-                loss: LossTarget::Policy(PolicyTarget {
-                    positions: training::answer_positions(prompt.ids.len(), sample.tokens.len()),
-                    advantages: vec![*advantage as f32; sample.tokens.len()],
-                    old_logprobs: sample.logprobs.clone(),
-                    reference_logprobs: reference
-                        .as_ref()
-                        .map(|r| r[i].logprobs[prompt.ids.len() - 1..].to_vec()),
-                    settings,
-                }),
-            })
-            .collect())
     }
 }

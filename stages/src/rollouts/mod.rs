@@ -146,7 +146,8 @@ impl Writer {
     pub(crate) fn save(&self, folder: &Path) -> Result<(), StageError> {
         let full = self.index.shards.len();
         copy_shards(&self.folder, folder, full)?;
-        let _ = self.pending
+        let _bytes = self
+            .pending
             .write(&texts(folder, full), &numbers(folder, full), self.codec)?;
         write_json(&folder.join(INDEX), &self.index)
     }
@@ -262,7 +263,11 @@ mod tests {
             .expect("a folder")
             .map(|e| e.expect("an entry").path())
             .map(|p| {
-                let name = p.file_name().expect("a name").to_string_lossy().into_owned();
+                let name = p
+                    .file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned();
                 (name, std::fs::read(&p).expect("bytes"))
             })
             .collect();
@@ -293,11 +298,17 @@ mod tests {
         assert_eq!(set.rollouts.len(), expected.len());
         for (at, want) in expected.into_iter().enumerate() {
             let got = &set.rollouts[at];
-            assert_eq!((&got.ids, &got.logprobs), (&want.rollout.ids, &want.rollout.logprobs));
+            assert_eq!(
+                (&got.ids, &got.logprobs),
+                (&want.rollout.ids, &want.rollout.logprobs)
+            );
             assert_eq!(got.targets, want.rollout.targets);
             let top = set.top(at).expect("read");
             assert_eq!(top.ids, want.top.ids);
-            assert_eq!(top.logprobs, want.top.logprobs, "small whole numbers are exact");
+            assert_eq!(
+                top.logprobs, want.top.logprobs,
+                "small whole numbers are exact"
+            );
         }
         assert_eq!(set.rollouts[3].prompt, 2);
 
@@ -315,7 +326,10 @@ mod tests {
                 writer.push(prompt, answers.clone()).expect("pushed");
             }
             writer.finish().expect("finished");
-            assert!(bytes(second.path()) == bytes(unbroken.path()), "after {stop} prompts");
+            assert!(
+                bytes(second.path()) == bytes(unbroken.path()),
+                "after {stop} prompts"
+            );
         }
     }
 
@@ -323,7 +337,9 @@ mod tests {
     fn damage_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut writer = Writer::create(folder.path(), 2, 700).expect("made");
-        writer.push(&[1], vec![answer(0, &[5, 6, 7])]).expect("pushed");
+        writer
+            .push(&[1], vec![answer(0, &[5, 6, 7])])
+            .expect("pushed");
         writer.finish().expect("finished");
         let path = numbers(folder.path(), 0);
         let whole = std::fs::read(&path).expect("bytes");

@@ -117,7 +117,8 @@ impl Shard {
             StageError::failed(format!("{}: tensor `{name}`: {e}", path.display()))
         };
         for (name, dtype, shape, bytes) in &parts {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| wrong(name, &e))?;
+            let view =
+                TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| wrong(name, &e))?;
             views.push((*name, view));
         }
         let top = TensorView::new(Dtype::U8, shape, &self.top).map_err(|e| wrong("top", &e))?;
@@ -188,7 +189,11 @@ impl OpenShard {
                 targets: text("targets")?,
                 prompt: *prompt as usize,
                 ids: ids[span.clone()].to_vec(),
-                logprobs: logprobs[span.clone()].iter().copied().map(f32::from_bits).collect(),
+                logprobs: logprobs[span.clone()]
+                    .iter()
+                    .copied()
+                    .map(f32::from_bits)
+                    .collect(),
             });
             at = span.end;
         }
@@ -240,8 +245,8 @@ impl TensorFile {
         let mut bytes = vec![0; 8 + header as usize];
         file.read_exact_at(&mut bytes, 0)
             .map_err(StageError::io("read", path))?;
-        let places: BTreeMap<String, Place> = serde_json::from_slice(&bytes[8..])
-            .map_err(|e| bad(format!("damaged header: {e}")))?;
+        let places: BTreeMap<String, Place> =
+            serde_json::from_slice(&bytes[8..]).map_err(|e| bad(format!("damaged header: {e}")))?;
         let spans = || places.values().map(|place| place.data_offsets);
         let end = spans().map(|(_, end)| end).max().unwrap_or(0);
         if end as u64 + 8 + header != size || spans().any(|(start, end)| start > end) {

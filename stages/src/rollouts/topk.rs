@@ -67,7 +67,9 @@ impl Codec {
             if filled > 0 {
                 bytes.push(word as u8);
             }
-            let halves = logprobs.iter().map(|x| f16::from_f32(x.max(f16::MIN.to_f32())));
+            let halves = logprobs
+                .iter()
+                .map(|x| f16::from_f32(x.max(f16::MIN.to_f32())));
             bytes.extend(halves.flat_map(f16::to_le_bytes));
         }
     }
@@ -112,10 +114,19 @@ mod tests {
     #[test]
     fn ids_come_back_exactly_and_logprobs_within_the_stated_bound() {
         let mut random = Random::new(1, "codec");
-        for (k, vocabulary) in [(1, 1), (1, 2), (3, 257), (100, 151_936), (7, 1 << 20), (32, 600)] {
+        for (k, vocabulary) in [
+            (1, 1),
+            (1, 2),
+            (3, 257),
+            (100, 151_936),
+            (7, 1 << 20),
+            (32, 600),
+        ] {
             let codec = Codec::new(k, vocabulary);
             let top = TopK {
-                ids: (0..5 * k).map(|_| random.below(vocabulary) as u32).collect(),
+                ids: (0..5 * k)
+                    .map(|_| random.below(vocabulary) as u32)
+                    .collect(),
                 logprobs: (0..5 * k)
                     .map(|_| (-(random.unit() * 30.0 - 20.0).exp()) as f32)
                     .collect(),
