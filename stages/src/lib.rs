@@ -19,6 +19,7 @@ mod statistics;
 mod testing;
 mod training;
 
+mod compare;
 mod distill;
 mod dpo;
 mod evaluate;
@@ -60,5 +61,6 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),
+        erase::<compare::Compare>(),
     ]
 }

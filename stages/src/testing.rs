@@ -105,3 +105,101 @@ pub(crate) fn try_run<S: Stage>(
     S::run(params, &mut context)?;
     Ok(host.events.into_inner())
 }
+
+/// A world, its tokenizer, its rows and a teacher that has learned a little, made once a test.
+pub(crate) struct SmallWorld {
+    folder: tempfile::TempDir,
+    rows: PathBuf,
+}
+
+impl SmallWorld {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let small = Self {
+            rows: folder.path().join("rows/out/rows"),
+            folder,
+        };
+        let at = |name: &str| small.folder(name);
+        let params = serde_json::json!({"base-rows": 8, "train-rows": 60, "test-rows": 8});
+        run::<crate::world::World>(small.params(params), &at("world"), &[]);
+        let train = at("world").join("out/train");
+        let many = [("rows", "train", train.as_path())];
+        let params = serde_json::json!({"vocab-size": 420, "chat-template": "compact"});
+        run_many::<crate::tokenizer_train::TokenizerTrain>(
+            small.params(params),
+            &at("tokenizer"),
+            &many,
+        );
+        let tokenizer = at("tokenizer").join("out/tokenizer");
+        run::<crate::trainset::Trainset>(
+            small.params(serde_json::json!({})),
+            &at("rows"),
+            &[("rows", &train), ("tokenizer", &tokenizer)],
+        );
+        small
+    }
+
+    /// Training rows.
+    pub(crate) fn rows(&self) -> &Path {
+        &self.rows
+    }
+
+    /// A folder of this test.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Parameters from their JSON form.
+    #[expect(clippy::unused_self, reason = "reads as the rest of the story")]
+    pub(crate) fn params<P: serde::de::DeserializeOwned>(&self, params: serde_json::Value) -> P {
+        serde_json::from_value(params).expect("parameters")
+    }
+
+    /// A model that has learned the rows a little.
+    pub(crate) fn teacher(&self) -> PathBuf {
+        let tokenizer = self.folder("tokenizer").join("out/tokenizer");
+        let params = serde_json::json!({"layers": 2, "hidden": 48, "heads": 4, "kv-heads": 2});
+        run::<crate::model_init::ModelInit>(
+            self.params(params),
+            &self.folder("init"),
+            &[("tokenizer", &tokenizer)],
+        );
+        let init = self.folder("init").join("out/model");
+        let params = serde_json::json!({"updates": 160, "batch": 16, "optimizer": {"lr": 1e-2}});
+        run::<crate::sft::Sft>(
+            self.params(params),
+            &self.folder("teacher"),
+            &[("model", &init), ("rows", &self.rows)],
+        );
+        self.folder("teacher").join("out/model")
+    }
+}
+
+/// Runs `S` with inputs of a port that takes several: port, name, path.
+fn run_many<S: Stage>(params: S::Params, folder: &Path, inputs: &[(&str, &str, &Path)]) {
+    let (out, scratch) = (folder.join("out"), folder.join("scratch"));
+    for dir in [&out, &scratch] {
+        std::fs::create_dir_all(dir).expect("a folder");
+    }
+    let host = TestHost {
+        snapshots: folder.join("snapshots"),
+        stop_after: None,
+        events: RefCell::default(),
+    };
+    let mut many: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
+    for (port, name, path) in inputs {
+        let named = many.entry((*port).to_owned()).or_default();
+        named.insert((*name).to_owned(), path.to_path_buf());
+    }
+    let mut context = StageContext::new(
+        &host,
+        BTreeMap::new(),
+        many,
+        BTreeMap::new(),
+        out,
+        scratch,
+        2,
+        "cpu".to_owned(),
+    );
+    S::run(params, &mut context).expect("the stage succeeds");
+}

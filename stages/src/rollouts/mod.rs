@@ -146,9 +146,9 @@ impl Writer {
     pub(crate) fn save(&self, folder: &Path) -> Result<(), StageError> {
         let full = self.index.shards.len();
         copy_shards(&self.folder, folder, full)?;
-        let _bytes = self
-            .pending
-            .write(&texts(folder, full), &numbers(folder, full), self.codec)?;
+        let _bytes =
+            self.pending
+                .write(&texts(folder, full), &numbers(folder, full), self.codec)?;
         write_json(&folder.join(INDEX), &self.index)
     }
 

@@ -248,3 +248,48 @@ fn record(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::RolloutKind;
+    use crate::testing::{SmallWorld, run};
+
+    /// What the sampler records on its way and what a reading of the finished text gives are the same
+    /// distributions: log-probabilities agree to rounding, and ids wherever they are not nearly tied.
+    #[test]
+    fn top_k_from_rollout_is_top_k_from_reading() {
+        let small = SmallWorld::new();
+        let sampled = small.folder("sampled");
+        let params =
+            small.params(serde_json::json!({"samples": 4, "top-k": 8, "max-new-tokens": 48}));
+        // Untrained weights write nothing valid, so the teacher learns a little first.
+        let teacher = small.teacher();
+        let inputs = [("model", teacher.as_path()), ("prompts", small.rows())];
+        run::<RolloutKind>(params, &sampled, &inputs);
+        let own = sampled.join("out/rollouts");
+        let read = small.folder("read");
+        let params = small.params(serde_json::json!({"top-k": 8}));
+        run::<TeacherTopK>(params, &read, &[("teacher", &teacher), ("rollouts", &own)]);
+
+        let (own, read) = (
+            Rollouts::read(&own).expect("rollouts"),
+            Rollouts::read(&read.join("out/rollouts")).expect("rollouts"),
+        );
+        assert_eq!(own.rollouts, read.rollouts);
+        assert!(!own.rollouts.is_empty());
+        let mut positions = 0;
+        for at in 0..own.rollouts.len() {
+            let (a, b) = (own.top(at).expect("top"), read.top(at).expect("top"));
+            for (a, b) in a.logprobs.iter().zip(&b.logprobs) {
+                // a half float's step on either side of the same number
+                assert!((a - b).abs() <= 2e-3 * a.abs() + 1e-4, "{a} {b}");
+            }
+            for (a, b) in a.ids.chunks(8).zip(b.ids.chunks(8)) {
+                assert_eq!(a[0], b[0], "the likeliest");
+                positions += 1;
+            }
+        }
+        assert!(positions > 100, "{positions}");
+    }
+}

@@ -1,0 +1,258 @@
+//! Every method that a pipeline can name, at a size of seconds: it runs, any number of threads gives the
+//! same bytes, and what is cut off continues.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::space::Space;
+
+/// World, teacher and student; then each method from the same student.
+const PIPELINE: &str = r#"
+[stage.world]
+kind = "world"
+base-rows = 40
+train-rows = 120
+test-rows = 16
+
+[stage.tokenizer]
+kind = "tokenizer-train"
+inputs.rows.train = "world.train"
+vocab-size = 420
+chat-template = "compact"
+
+[stage.rows]
+kind = "trainset"
+inputs.rows = "world.train"
+inputs.tokenizer = "tokenizer.tokenizer"
+
+[stage.held-out]
+kind = "trainset"
+inputs.rows = "world.test"
+inputs.tokenizer = "tokenizer.tokenizer"
+
+[stage.init]
+kind = "model-init"
+inputs.tokenizer = "tokenizer.tokenizer"
+layers = 2
+hidden = 48
+heads = 4
+kv-heads = 2
+
+[stage.teacher]
+kind = "sft"
+inputs.model = "init.model"
+inputs.rows = "rows.rows"
+updates = 160
+batch = 16
+optimizer.lr = 1e-2
+
+[stage.student]
+kind = "sft"
+inputs.model = "init.model"
+inputs.rows = "rows.rows"
+updates = 100
+batch = 16
+optimizer.lr = 1e-2
+
+[stage.rollouts]
+kind = "rollout"
+inputs.model = "teacher.model"
+inputs.prompts = "rows.rows"
+samples = 4
+top-k = 8
+max-new-tokens = 48
+
+[stage.own]
+kind = "rollout"
+inputs.model = "student.model"
+inputs.prompts = "rows.rows"
+samples = 4
+top-k = 0
+max-new-tokens = 48
+
+# One teacher pass over what the student wrote.
+[stage.judged]
+kind = "teacher-topk"
+inputs.teacher = "teacher.model"
+inputs.rollouts = "own.rollouts"
+top-k = 8
+snapshot-seconds = 0.0
+
+[stage.offline]
+kind = "distill"
+inputs.student = "student.model"
+inputs.rollouts = "judged.rollouts"
+updates = 6
+batch = 8
+tail = 0.5
+student-top = 16
+optimizer.lr = 1e-3
+
+[stage.gkd]
+kind = "distill"
+inputs.student = "student.model"
+inputs.rollouts = "own.rollouts"
+inputs.teacher = "teacher.model"
+divergence = "js"
+tail = 0.0
+top-k = 420
+on-policy = 0.5
+max-new-tokens = 48
+updates = 6
+batch = 8
+optimizer.lr = 1e-3
+snapshot-seconds = 0.0
+
+[stage.dpo]
+kind = "dpo"
+inputs.model = "student.model"
+inputs.prompts = "rows.rows"
+inputs.rollouts.teacher = "rollouts.rollouts"
+inputs.rollouts.own = "own.rollouts"
+updates = 6
+batch = 8
+optimizer.lr = 1e-3
+snapshot-seconds = 0.0
+
+[stage.toolrl]
+kind = "rl"
+inputs.model = "student.model"
+inputs.prompts = "rows.rows"
+reward = "toolrl"
+estimator = "rloo"
+clip-high = 0.28
+kl-in = "reward"
+kl-estimator = "k1"
+updates = 3
+prompts = 8
+samples = 4
+max-new-tokens = 48
+
+[stage.gspo]
+kind = "rl"
+inputs.model = "student.model"
+inputs.prompts = "rows.rows"
+reward = "format-exact"
+ratio = "sequence"
+entropy-bonus = 0.001
+overlong-buffer = 8
+filter.rounds = 3
+updates = 3
+prompts = 8
+samples = 4
+max-new-tokens = 48
+
+[stage.luffy]
+kind = "rl"
+inputs.model = "student.model"
+inputs.prompts = "rows.rows"
+inputs.traces = "rollouts.rollouts"
+estimator = "dr-grpo"
+kl = 0.0
+updates = 3
+prompts = 8
+samples = 4
+max-new-tokens = 48
+
+[stage.examined]
+kind = "evaluate"
+inputs.model = "dpo.model"
+inputs.rows = "held-out.rows"
+max-new-tokens = 48
+samples = 2
+
+[stage.examined-student]
+kind = "evaluate"
+inputs.model = "student.model"
+inputs.rows = "held-out.rows"
+max-new-tokens = 48
+samples = 2
+
+[stage.comparison]
+kind = "compare"
+against = "student"
+inputs.arms.student = "examined-student.evaluation"
+inputs.arms.dpo = "examined.evaluation"
+"#;
+
+const METHODS: [&str; 9] = [
+    "judged",
+    "offline",
+    "gkd",
+    "dpo",
+    "toolrl",
+    "gspo",
+    "luffy",
+    "examined",
+    "comparison",
+];
+
+fn digests(space: &Space, store: &str) -> BTreeMap<String, String> {
+    let mut digests = BTreeMap::new();
+    for stage in METHODS {
+        let value = shown(space, store, stage);
+        for (port, output) in value["outputs"].as_object().expect("outputs") {
+            digests.insert(format!("{stage}.{port}"), output["digest"].to_string());
+        }
+    }
+    digests
+}
+
+fn shown(space: &Space, store: &str, stage: &str) -> Value {
+    let shown = space.starling(&format!("--store {store} show {stage} --json -p p.toml"));
+    assert_eq!(shown.code, 0, "{}", shown.all());
+    serde_json::from_str(&shown.stdout).expect("JSON")
+}
+
+/// The rows of a curve.
+fn curve(space: &Space, store: &str, stage: &str) -> Vec<Value> {
+    let value = shown(space, store, stage);
+    let path = value["outputs"]["curve"]["path"].as_str().expect("a path");
+    let text = std::fs::read_to_string(space.path(path)).expect("the curve");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[test]
+fn every_method_runs_and_threads_change_no_byte() {
+    let space = Space::new();
+    space.write("p.toml", PIPELINE);
+    for (store, threads) in [("one", 1), ("two", 2)] {
+        let said = space.starling(&format!("--store {store} run --threads {threads} p.toml"));
+        assert_eq!(said.code, 0, "{}", said.all());
+    }
+    assert_eq!(digests(&space, "one"), digests(&space, "two"));
+
+    // What the sampler and the trainer think of a token differs by rounding alone.
+    for stage in ["toolrl", "luffy"] {
+        for row in curve(&space, "one", stage) {
+            if let Some(gap) = row["sampler_gap"].as_f64() {
+                assert!(gap.abs() < 1e-4, "{stage}: {row}");
+            }
+        }
+    }
+    // Before the first update moves anything, policy and reference are one: the loss of a pair is ln 2.
+    let first = &curve(&space, "one", "dpo")[0];
+    let loss = first["loss"].as_f64().expect("a loss");
+    assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
+    let sampled = curve(&space, "one", "gkd").len();
+    assert_eq!(sampled, 6);
+}
+
+#[test]
+fn what_contradicts_itself_is_said() {
+    let space = Space::new();
+    space.write("p.toml", PIPELINE);
+    for (set, part) in [
+        ("gkd.max-new-tokens=0", "max-new-tokens"),
+        ("dpo.label-smoothing=0.5", "label-smoothing"),
+        ("gspo.filter.rounds=0", "rounds"),
+        ("toolrl.dual-clip=0.5", "dual-clip"),
+    ] {
+        let said = space.starling(&format!("plan p.toml --set {set}"));
+        assert_eq!(said.code, 3, "{}", said.all());
+        assert!(said.stderr.contains(part), "{}", said.all());
+    }
+}
