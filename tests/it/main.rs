@@ -2,6 +2,7 @@
 
 mod house;
 mod kinds;
+mod lm;
 mod plans;
 mod resume;
 mod space;
