@@ -4,7 +4,7 @@
 
 mod completions;
 mod gc;
-mod output;
+pub(crate) mod output;
 mod plan;
 mod run;
 mod run_stage;
@@ -55,6 +55,7 @@ enum Command {
     Runs(runs::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
+    Lm(crate::tools::lm::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
     RunStage(run_stage::Arguments),
@@ -90,6 +91,9 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
     if let Command::Completions(arguments) = &arguments.command {
         return Ok(arguments.run());
     }
+    if let Command::Lm(arguments) = arguments.command {
+        return arguments.run();
+    }
     let store = arguments.store.clone();
     let session = Session::new(arguments.store, kinds());
     match arguments.command {
@@ -106,5 +110,6 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
             Ok(arguments.run(&store.to_string_lossy(), &session))
         }
         Command::Completions(arguments) => Ok(arguments.run()),
+        Command::Lm(arguments) => arguments.run(),
     }
 }

@@ -3,6 +3,7 @@
 mod house;
 mod kinds;
 mod methods;
+mod lm;
 mod plans;
 mod resume;
 mod space;

@@ -23,6 +23,7 @@ fn version_and_help_are_data() {
         "runs",
         "gc",
         "verify",
+        "lm",
         "completions",
     ] {
         assert!(
