@@ -1,0 +1,9 @@
+//! Commands beside the pipeline: they work on files, with the rules that the stages use.
+//!
+//! One file a command; what several share (reading rows, telling bad ones) is in [`files`].
+
+mod files;
+pub(crate) mod inspect;
+mod inspect_sample;
+pub(crate) mod score;
+mod score_reward;
