@@ -3,6 +3,7 @@
 //! | module     | from → to                                                              |
 //! |------------|------------------------------------------------------------------------|
 //! | `pipeline` | TOML text → checked [`pipeline::Pipeline`], or every mistake with its place |
+//! | `lock`     | names that can change → what they stood for, in `starling.lock`          |
 //! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
 //! | `run`      | checked pipeline + store → every stage's outputs in the store            |
 //! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
@@ -14,6 +15,7 @@
 
 pub mod describe;
 pub mod exit;
+pub mod lock;
 pub mod pipeline;
 pub mod plan;
 mod registry;

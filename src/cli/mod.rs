@@ -3,13 +3,14 @@
 //! Here alone the environment, the terminal and the working folder are looked at.
 
 mod completions;
+mod fetch;
 mod gc;
 pub(crate) mod output;
 mod plan;
 mod run;
 mod run_stage;
 mod runs;
-mod session;
+pub(crate) mod session;
 mod show;
 mod stages;
 mod verify;
@@ -22,6 +23,7 @@ use starling::{Registry, exit};
 
 use self::output::Failure;
 use self::session::Session;
+use crate::tools;
 
 /// Turns raw function-calling corpora into a benchmarked super-tiny model.
 ///
@@ -53,9 +55,12 @@ enum Command {
     Show(show::Arguments),
     Stages(stages::Arguments),
     Runs(runs::Arguments),
+    Fetch(fetch::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
     Lm(crate::tools::lm::Arguments),
+    Score(tools::score::Arguments),
+    Inspect(tools::inspect::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
     RunStage(run_stage::Arguments),
@@ -103,8 +108,11 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Show(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
+        Command::Fetch(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
+        Command::Score(arguments) => arguments.run(),
+        Command::Inspect(arguments) => arguments.run(&session),
         Command::RunStage(arguments) => {
             let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;
             Ok(arguments.run(&store.to_string_lossy(), &session))

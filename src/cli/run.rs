@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
-        let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
+        let (pipeline, _) = session.locked(self.pipeline.as_deref(), &self.set)?;
         let store = session.store()?;
         let mut memo = store.memo();
         let program = std::env::current_exe()

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use starling::lock::{Lock, Unlocked};
 use starling::pipeline::{self, Pipeline};
 use starling::plan::{self, Plan};
 use starling::run::{Manifest, clock};
@@ -93,20 +94,49 @@ impl Session {
         }
     }
 
-    /// Reads the pipeline in `file`, or the built-in one.
+    /// Reads the pipeline in `file`, or the built-in one, with what the lock beside it holds.
     pub(crate) fn pipeline(
         &self,
         file: Option<&Path>,
         sets: &[String],
     ) -> Result<Pipeline, Failure> {
-        match file {
-            Some(file) => Ok(pipeline::load(file, sets, &self.registry)?),
-            None => {
-                let folder = Path::new("");
-                let read = pipeline::read(BUILT_IN_NAME, folder, BUILT_IN, sets, &self.registry);
-                Ok(read.map_err(Box::new)?)
-            }
+        Ok(self.with_lock(file, sets)?.0)
+    }
+
+    /// As [`Session::pipeline`], and names that the lock does not hold are asked for and written into it; how
+    /// many those were comes back, too.
+    pub(crate) fn locked(
+        &self,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<(Pipeline, usize), Failure> {
+        let (mut pipeline, mut lock, unlocked) = self.with_lock(file, sets)?;
+        for one in &unlocked {
+            story(&format!("asking for {}", one.name));
+            lock.resolve(&pipeline, &self.registry, one, &super::output::variable)?;
+            // At once: what the next name answers must not cost what this one did.
+            lock.write(&pipeline.folder)?;
         }
+        if !unlocked.is_empty() {
+            lock.apply(&mut pipeline, &self.registry)?;
+        }
+        Ok((pipeline, unlocked.len()))
+    }
+
+    fn with_lock(
+        &self,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<(Pipeline, Lock, Vec<Unlocked>), Failure> {
+        let Some(file) = file else {
+            let folder = Path::new("");
+            let read = pipeline::read(BUILT_IN_NAME, folder, BUILT_IN, sets, &self.registry);
+            return Ok((read.map_err(Box::new)?, Lock::emptied(), Vec::new()));
+        };
+        let mut pipeline = pipeline::load(file, sets, &self.registry)?;
+        let lock = Lock::read(&pipeline.folder)?;
+        let unlocked = lock.apply(&mut pipeline, &self.registry)?;
+        Ok((pipeline, lock, unlocked))
     }
 
     /// The pipeline that a question is about.

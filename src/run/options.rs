@@ -14,6 +14,12 @@ use crate::run::display::Display;
 /// passed on. None of them may change a byte of an output.
 pub const PASSED_ON: &[&str] = &[
     "CUDA_VISIBLE_DEVICES",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
     "HOME",
     "LANG",
     "LC_ALL",
@@ -23,6 +29,7 @@ pub const PASSED_ON: &[&str] = &[
     "TMPDIR",
     "TZ",
     "USER",
+    "XDG_CACHE_HOME",
 ];
 
 /// How to run a pipeline; none of it changes a byte of any output.

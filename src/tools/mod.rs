@@ -1,3 +1,10 @@
-//! Commands that need more than the engine: models, rewards, benchmarks.
+//! Commands beside the pipeline: they work on files, with the rules that the stages use.
+//!
+//! One file or folder a command; what several share (reading rows, telling bad ones) is in [`files`].
 
+mod files;
+pub(crate) mod inspect;
+mod inspect_sample;
 pub(crate) mod lm;
+pub(crate) mod score;
+mod score_reward;

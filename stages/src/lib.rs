@@ -13,20 +13,26 @@ mod model;
 mod prompts;
 mod random;
 mod rollouts;
-mod rows;
+pub mod rows;
+mod sift;
 mod statistics;
 #[cfg(test)]
 mod testing;
 mod training;
 
 mod compare;
+mod decontaminate;
 mod distill;
 mod dpo;
 mod evaluate;
+mod fetch;
 mod filter;
 mod format;
+mod label;
+mod merge;
 mod model_init;
 mod model_prune;
+mod proportion;
 mod rl;
 mod rollout;
 mod sft;
@@ -34,6 +40,7 @@ mod source;
 mod split;
 mod table;
 mod teacher_topk;
+mod tokenizer;
 mod tokenizer_train;
 mod trainset;
 mod world;
@@ -45,12 +52,18 @@ use starling_contract::{Kind, erase};
 pub fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         erase::<source::Source>(),
+        erase::<fetch::Fetch>(),
         erase::<world::World>(),
+        erase::<tokenizer::TokenizerKind>(),
         erase::<tokenizer_train::TokenizerTrain>(),
         erase::<model_init::ModelInit>(),
         erase::<model_prune::ModelPrune>(),
         erase::<format::Format>(),
         erase::<filter::Filter>(),
+        erase::<label::LabelKind>(),
+        erase::<proportion::Proportion>(),
+        erase::<merge::Merge>(),
+        erase::<decontaminate::Decontaminate>(),
         erase::<split::Split>(),
         erase::<trainset::Trainset>(),
         erase::<rollout::RolloutKind>(),

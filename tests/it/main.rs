@@ -1,10 +1,19 @@
 //! Black-box tests of the built command: files go in, stdout, stderr and an exit code come out.
 
+mod data;
 mod house;
+#[path = "../support/hub.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "shared with the tests of the kinds"
+)]
+mod hub;
 mod kinds;
-mod methods;
 mod lm;
+mod methods;
 mod plans;
 mod resume;
+mod score;
 mod space;
 mod usage;

@@ -1,5 +1,6 @@
 //! The typed stage that authors write and the erased kind that the engine holds.
 
+use std::ffi::OsString;
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
@@ -46,6 +47,26 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What it reads that can change under the same name, such as a branch of a repository: that name, under
+    /// which `starling.lock` says what it stands for.
+    fn lock_name(params: &Self::Params) -> Option<String> {
+        let _ = params;
+        None
+    }
+
+    /// Asks what [`Stage::lock_name`] stands for now. The answer goes into the lock, and from there into the
+    /// parameter `locked`, which the kind must have; `variable` gives a variable of the environment.
+    ///
+    /// # Errors
+    /// [`StageError`] with what happened and what to do.
+    fn resolve(
+        params: &Self::Params,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError> {
+        let _ = (params, variable);
+        Err(StageError::failed("nothing to ask for"))
+    }
+
     /// Does the work.
     ///
     /// # Errors
@@ -74,6 +95,20 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// [`StageError::Failed`] when `params` are not this kind's.
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError>;
+    /// See [`Stage::lock_name`]; `params` are resolved ones.
+    ///
+    /// # Errors
+    /// [`StageError::Failed`] when `params` are not this kind's.
+    fn lock_name(&self, params: &serde_json::Value) -> Result<Option<String>, StageError>;
+    /// See [`Stage::resolve`]; `params` are resolved ones.
+    ///
+    /// # Errors
+    /// As [`Stage::resolve`], and [`StageError::Failed`] when `params` are not this kind's.
+    fn resolve(
+        &self,
+        params: &serde_json::Value,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError>;
     /// See [`Stage::run`]; `params` are resolved ones.
     ///
     /// # Errors
@@ -122,6 +157,16 @@ impl<S: Stage> Kind for Erased<S> {
     }
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError> {
         Ok(S::externals(&typed::<S>(params.clone())?))
+    }
+    fn lock_name(&self, params: &serde_json::Value) -> Result<Option<String>, StageError> {
+        Ok(S::lock_name(&typed::<S>(params.clone())?))
+    }
+    fn resolve(
+        &self,
+        params: &serde_json::Value,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError> {
+        S::resolve(&typed::<S>(params.clone())?, variable)
     }
     fn run(
         &self,
