@@ -112,8 +112,6 @@ pub trait Store: Send + Sync + fmt::Debug {
         let _ = (records, now_unix);
         Ok(())
     }
-    /// Makes everything durable that was written without being so.
-    fn sync(&self) -> Result<(), CacheError>;
     /// Whether all blobs that a record names are there; looks at no byte of them.
     fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError>;
     /// The keys of all records, in order; some may turn out damaged.

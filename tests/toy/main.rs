@@ -11,6 +11,8 @@ mod cached;
 mod damage;
 mod fail;
 mod kill;
+mod retry;
+mod shards;
 mod share;
 mod space;
 mod stop;

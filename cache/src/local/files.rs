@@ -36,7 +36,7 @@ pub type Fault = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync
 pub(crate) struct Files {
     pub(crate) root: PathBuf,
     pub(crate) owner: Owner,
-    /// Nothing is made durable by itself; somebody syncs the whole filesystem later.
+    /// It is left to the system when what is written becomes durable.
     pub(crate) deferred: bool,
     fault: Option<Fault>,
     warnings: Mutex<Vec<Warning>>,

@@ -148,12 +148,12 @@ impl LocalStore {
         &self.files.root
     }
 
-    /// Makes nothing durable by itself from now on; [`Store::sync`] makes all of it durable at once.
+    /// Leaves it to the system from now on when what is written becomes durable.
     ///
-    /// For work that costs less than a sync to make again. Whatever a power cut takes is noticed, because records
-    /// hold their own digest and blobs are checked when they are read, and is made again.
+    /// For work that costs less than a sync to make again. What a power cut takes is noticed, because records hold
+    /// their own digest and blobs are checked when they are read, and is made again.
     #[must_use]
-    pub fn with_deferred_sync(mut self) -> Self {
+    pub fn without_sync(mut self) -> Self {
         self.files.deferred = true;
         self
     }
@@ -275,10 +275,6 @@ impl Store for LocalStore {
         now_unix: f64,
     ) -> Result<(), CacheError> {
         self.add_to_index(records, now_unix)
-    }
-
-    fn sync(&self) -> Result<(), CacheError> {
-        self.sync_everything()
     }
 
     fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError> {

@@ -1,6 +1,7 @@
 //! Giving account: what a run came to, what it shows, what it leaves behind.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use starling_cache::Memo;
 
@@ -10,23 +11,75 @@ use crate::pipeline::Device;
 use crate::report::{Cause, RunEvent, Summary};
 use crate::run::display::{self, Display};
 use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
-use crate::run::numerics;
 use crate::run::options::{RunError, RunOutcome};
 use crate::run::state::{Source, State};
+use crate::run::status::{RunningStage, Status};
+use crate::run::{clock, numerics};
+
+/// How often the run says what it is at.
+const STATUS: Duration = Duration::from_secs(1);
 
 impl Engine<'_> {
     pub(super) fn end(&mut self, display: Vec<Display>) -> Result<RunOutcome, RunError> {
         let summary = self.summary();
         let code = self.code(&summary);
         self.manifest(Some(code)).write(self.store)?;
+        self.remember();
         self.pass_on_warnings();
         self.reporter.report(&RunEvent::Ended(summary.clone()));
+        self.reporter.flush();
         Ok(RunOutcome {
             code,
             run: self.run.clone(),
             display,
             summary,
         })
+    }
+
+    /// Lets the store remember what the next run will ask for.
+    fn remember(&self) {
+        let mut records = self.states.iter().filter_map(State::record);
+        // Without it the next run is only slower.
+        drop(self.store.remember(&mut records, clock::now_unix()));
+    }
+
+    /// Says now and then what runs and how far it is, for `starling status`.
+    pub(super) fn tell_status(&mut self) {
+        if self.running.is_empty() || self.last_status.elapsed() < STATUS {
+            return;
+        }
+        self.last_status = Instant::now();
+        let running = self
+            .running
+            .iter()
+            .filter_map(|&index| match &self.states[index] {
+                State::Running(active) => Some(RunningStage {
+                    stage: self.pipeline.stages[index].name.clone(),
+                    kind: self.pipeline.stages[index].kind.clone(),
+                    key: active.errand.key,
+                    started_unix: active.errand.started_unix,
+                    threads: active.errand.threads,
+                    done: active.progress().map(|(done, ..)| done),
+                    total: active.progress().map(|(_, total, _)| total),
+                    unit: active.progress().map(|(.., unit)| unit.to_owned()),
+                    figure: active.figure.clone(),
+                }),
+                _ => None,
+            });
+        let count = |wanted: fn(&State) -> bool| self.states.iter().filter(|&s| wanted(s)).count();
+        let status = Status {
+            run: self.run.clone(),
+            owner: self.owner.clone(),
+            pipeline: self.pipeline.file.clone(),
+            started_unix: self.started_unix,
+            told_unix: clock::now_unix(),
+            stages: self.states.len(),
+            done: count(|s| s.record().is_some()),
+            failed: count(State::blocks),
+            running: running.collect(),
+        };
+        // Nothing depends on it; the next one comes soon.
+        drop(status.write(self.store));
     }
 
     pub(super) fn summary(&self) -> Summary {

@@ -7,43 +7,61 @@ use starling_cache::Memo;
 use super::{BEAT, Engine, POLL, Stop};
 use crate::report::RunEvent;
 use crate::run::clock;
-use crate::run::launch::Note;
+use crate::run::hand::Hand;
+use crate::run::launch::{Note, WorkerId};
 use crate::run::options::RunError;
 use crate::run::state::{Source, State};
 
 impl Engine<'_> {
     pub(super) fn take(&mut self, note: Note, memo: &mut Memo) -> Result<(), RunError> {
-        match note {
-            Note::Event(index, event) => {
-                if let State::Running(active) = &mut self.states[index] {
-                    active.hear(&event);
-                    self.reporter.report(&RunEvent::Stage {
-                        stage: self.pipeline.stages[index].name.clone(),
-                        what: event,
-                    });
-                }
-                Ok(())
-            }
-            Note::Closed(index) => {
-                if let State::Running(active) = &mut self.states[index] {
-                    active.close();
-                }
-                self.conclude(index, memo)
-            }
-            Note::Exited(index) => {
-                if let State::Running(active) = &mut self.states[index] {
-                    active.reap().map_err(|source| RunError::System {
-                        action: "wait for a worker",
-                        source,
-                    })?;
-                }
-                self.conclude(index, memo)
-            }
+        let id = match &note {
             Note::Stop => {
                 self.ask_to_stop();
-                Ok(())
+                return Ok(());
             }
+            Note::Event(id, _) | Note::Done(id, _) | Note::Closed(id) | Note::Exited(id) => *id,
+        };
+        let Some(&index) = self.at.get(&id) else {
+            return self.take_idle(id, &note);
+        };
+        let State::Running(active) = &mut self.states[index] else {
+            return Ok(());
+        };
+        match note {
+            Note::Event(_, event) => {
+                active.hear(id, &event);
+                self.reporter.report(&RunEvent::Stage {
+                    stage: self.pipeline.stages[index].name.clone(),
+                    what: event,
+                });
+                return Ok(());
+            }
+            Note::Done(_, code) => {
+                if let Some(member) = active.member(id) {
+                    member.answer = Some(code);
+                }
+            }
+            Note::Closed(_) => {
+                if let Some(member) = active.member(id) {
+                    member.hand.close();
+                }
+            }
+            Note::Exited(_) => {
+                if let Some(member) = active.member(id) {
+                    reap(&mut member.hand)?;
+                }
+            }
+            Note::Stop => {}
         }
+        self.conclude(index, memo)
+    }
+
+    /// An idle worker has nothing to say, and may end.
+    fn take_idle(&mut self, id: WorkerId, note: &Note) -> Result<(), RunError> {
+        if let (Note::Exited(_), Some(at)) = (note, self.idle.iter().position(|h| h.id == id)) {
+            return reap(&mut self.idle.swap_remove(at));
+        }
+        Ok(())
     }
 
     pub(super) fn ask_to_stop(&mut self) {
@@ -77,10 +95,12 @@ impl Engine<'_> {
             self.last_beat = Instant::now();
             for &index in &self.running {
                 if let State::Running(active) = &self.states[index] {
-                    self.store.beat_lease(&active.lease, clock::now_unix())?;
+                    self.store
+                        .beat_lease(&active.errand.lease, clock::now_unix())?;
                 }
             }
         }
+        self.tell_status();
         let elsewhere: Vec<usize> = self.elsewhere.iter().copied().collect();
         for index in elsewhere {
             self.look_elsewhere(index, memo)?;
@@ -111,4 +131,11 @@ impl Engine<'_> {
         }
         Ok(())
     }
+}
+
+fn reap(hand: &mut Hand) -> Result<(), RunError> {
+    hand.reap().map_err(|source| RunError::System {
+        action: "wait for a worker",
+        source,
+    })
 }

@@ -23,6 +23,8 @@ use crate::Registry;
 use crate::pipeline::{Mistake, Mistakes, Pipeline};
 use crate::report::{Reporter, RunEvent, StageTime};
 use crate::run::clock;
+use crate::run::hand::Hand;
+use crate::run::launch::WorkerId;
 use crate::run::options::{RunError, RunOptions, RunOutcome};
 use crate::run::state::State;
 
@@ -56,6 +58,7 @@ pub fn run(
             engine.abandon();
             return Err(error);
         }
+        engine.dismiss();
         // Showing reads bytes that may turn out damaged; then what made them runs again.
         if let Some(shown) = engine.show(memo)? {
             return engine.end(shown);
@@ -93,6 +96,16 @@ struct Engine<'a> {
     elsewhere: BTreeSet<usize>,
     /// Actions that workers of this run work on.
     taken: BTreeMap<ActionKey, usize>,
+    /// The stage that each worker works on.
+    at: BTreeMap<WorkerId, usize>,
+    /// Workers that wait for a light action.
+    idle: Vec<Hand>,
+    next_worker: WorkerId,
+    /// The last figure that each stage told before it ended.
+    figures: BTreeMap<usize, String>,
+    /// How often a stage was tried again.
+    tries: BTreeMap<usize, u32>,
+    last_status: Instant,
     /// Stages whose waiting for another run was told.
     told: BTreeSet<usize>,
     /// Stages that run again because bytes of theirs, or of what they read, were lost.
@@ -137,6 +150,12 @@ impl<'a> Engine<'a> {
             running: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
             taken: BTreeMap::new(),
+            at: BTreeMap::new(),
+            idle: Vec::new(),
+            next_worker: 0,
+            figures: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            last_status: Instant::now(),
             told: BTreeSet::new(),
             healed: BTreeSet::new(),
             ran: Vec::new(),
@@ -171,7 +190,11 @@ impl<'a> Engine<'a> {
             return Err(RunError::Pipeline(Box::new(Mistakes::new(sources, wrong))));
         }
         self.begun = true;
-        Ok(self.manifest(None).write(self.store)?)
+        if self.states.iter().any(|state| state.record().is_none()) {
+            self.manifest(None).write(self.store)?;
+        }
+        self.reporter.flush();
+        Ok(())
     }
 
     fn drive(&mut self, memo: &mut Memo) -> Result<(), RunError> {
@@ -183,6 +206,7 @@ impl<'a> Engine<'a> {
             if self.running.is_empty() && !waiting {
                 return Ok(());
             }
+            self.reporter.flush();
             let pause = if waiting { POLL } else { TICK };
             match self.signals.notes.recv_timeout(pause) {
                 Ok(note) => {
@@ -205,13 +229,21 @@ impl<'a> Engine<'a> {
 
     /// Ends every worker, when the run cannot go on.
     fn abandon(&mut self) {
+        self.dismiss();
         for &index in &self.running {
             if let State::Running(active) = &mut self.states[index] {
                 active.kill();
-                // The reason to stop is already known; a second one would hide it.
-                drop(active.reap());
-                drop(self.store.release_lease(&active.lease));
+                for hand in active.hands() {
+                    // The reason to stop is already known; a second one would hide it.
+                    drop(hand.reap());
+                }
+                drop(self.store.release_lease(&active.errand.lease));
             }
         }
+    }
+
+    /// Ends the idle workers.
+    fn dismiss(&mut self) {
+        self.idle.drain(..).for_each(conclude::retire);
     }
 }

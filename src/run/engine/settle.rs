@@ -92,10 +92,7 @@ impl Engine<'_> {
         let key = record.key.to_string();
         let event = match &source {
             Source::Ran(seconds) => {
-                let figure = match &self.states[index] {
-                    State::Running(active) => active.figure.clone(),
-                    _ => String::new(),
-                };
+                let figure = self.figures.remove(&index).unwrap_or_default();
                 self.ran.push(StageTime {
                     stage: stage.clone(),
                     seconds: *seconds,

@@ -27,6 +27,8 @@ pub enum ArtifactType {
     Report,
     /// A table of arms: Markdown, JSON and CSV.
     Table,
+    /// Of an input only: whatever the output holds that it is joined to.
+    Any,
 }
 
 impl ArtifactType {
@@ -44,7 +46,14 @@ impl ArtifactType {
             Self::Curve => "curve",
             Self::Report => "report",
             Self::Table => "table",
+            Self::Any => "any",
         }
+    }
+
+    /// Whether an input of this type takes an output of type `found`.
+    #[must_use]
+    pub fn takes(self, found: Self) -> bool {
+        self == Self::Any || self == found
     }
 }
 
