@@ -27,6 +27,7 @@ pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<EatTime>(),
         erase::<Map>(),
         erase::<Flaky>(),
+        erase::<crate::command::CommandKind>(),
     ]
 }
 

@@ -6,6 +6,8 @@
 //!
 //! The tests of running, killing and resuming use it, since it builds without the real kinds.
 
+#[path = "../../stages/src/command/mod.rs"]
+mod command;
 mod kinds;
 
 use std::error::Error;
@@ -17,7 +19,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use starling::report::{JsonLines, Palette, Plain, Reporter};
 use starling::run::worker::Request;
-use starling::run::{PASSED_ON, RunOptions};
+use starling::run::{PASSED_ON, RunOptions, Secrets};
 use starling::{Registry, exit, pipeline, run};
 use starling_cache::{Digest, LocalStore};
 use starling_contract::Shard;
@@ -133,14 +135,26 @@ fn options(threads: Option<usize>, fail_fast: bool, grace: f64) -> RunOptions {
     }
 }
 
+/// What the toy engine takes for a secret: variables whose names begin with `SECRET`.
+fn secrets() -> Secrets {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    Secrets::new(
+        variables
+            .filter(|(name, _)| name.starts_with("SECRET"))
+            .collect(),
+    )
+}
+
 fn run_pipeline(
     registry: &Registry,
     file: &Path,
     store: &Path,
     set: &[String],
-    options: RunOptions,
+    mut options: RunOptions,
     json: bool,
 ) -> u8 {
+    options.secrets = secrets();
     match try_run(registry, file, store, set, &options, json) {
         Ok(code) => code,
         Err((code, error)) => {
@@ -184,5 +198,7 @@ fn try_run(
     for shown in &outcome.display {
         drop(write!(std::io::stdout(), "{}", shown.text));
     }
+    // The process ends now, which frees it faster.
+    std::mem::forget((pipeline, memo, store));
     Ok(outcome.code)
 }

@@ -82,6 +82,8 @@ impl Arguments {
                 output::data(&shown.text);
             }
         }
+        // The process ends now, which frees it faster.
+        std::mem::forget((pipeline, memo, store));
         Ok(outcome.code)
     }
 }

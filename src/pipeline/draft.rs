@@ -209,7 +209,7 @@ fn port_edges(
     let many = || format!("write `inputs.{port_name}.NAME = \"stage.output\"`");
     match value.get_ref() {
         DeValue::String(reference) => {
-            if need == Some(Need::Many) {
+            if need.is_some_and(Need::is_named) {
                 wrong("takes several, each under a name", many(), value.span());
             }
             vec![edge(None, reference, value.span())]
@@ -232,7 +232,7 @@ fn port_edges(
             edges.sort_by(|a, b| a.name.cmp(&b.name));
             edges
         }
-        _ if need == Some(Need::Many) => {
+        _ if need.is_some_and(Need::is_named) => {
             wrong("must name outputs", many(), value.span());
             Vec::new()
         }

@@ -120,10 +120,10 @@ fn missing(draft: &Draft<'_>, drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>)
     for port in kind.ports().inputs {
         let given = draft.edges.iter().any(|e| e.port == port.name);
         let tried = mistakes.iter().any(|m| is_about(m, &draft.name, port.name));
-        if given || tried || port.need == Need::Optional {
+        if given || tried || matches!(port.need, Need::Optional | Need::AnyNumber) {
             continue;
         }
-        let name = if port.need == Need::Many { ".NAME" } else { "" };
+        let name = if port.need.is_named() { ".NAME" } else { "" };
         let form = format!("add `inputs.{}{name} = \"stage.output\"`", port.name);
         mistakes.push(Mistake::MissingInput {
             stage: draft.name.clone(),

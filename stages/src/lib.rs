@@ -19,6 +19,7 @@ mod statistics;
 mod testing;
 mod training;
 
+mod command;
 mod compare;
 mod distill;
 mod dpo;
@@ -62,5 +63,6 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),
         erase::<compare::Compare>(),
+        erase::<command::CommandKind>(),
     ]
 }

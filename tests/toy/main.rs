@@ -8,6 +8,7 @@
 )]
 
 mod cached;
+mod command;
 mod damage;
 mod fail;
 mod kill;

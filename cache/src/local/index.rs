@@ -8,7 +8,12 @@
 //! The file is a header, entries in order of their keys (each its length in four bytes, then the key), and the
 //! digest of all that.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use super::{LocalStore, read_if_there};
 use crate::{
@@ -24,6 +29,8 @@ pub(super) struct Index {
     bytes: Vec<u8>,
     /// Keys in order, each with the place of its entry after the key.
     places: Vec<([u8; 32], usize)>,
+    /// Actions that were asked for and that it could not tell of.
+    missed: Mutex<BTreeSet<ActionKey>>,
 }
 
 /// What is remembered of a record besides its fields.
@@ -66,7 +73,11 @@ impl Index {
             places.push((key, content.len() - rest.len() + 32));
             rest = after;
         }
-        Some(Self { places, bytes })
+        Some(Self {
+            places,
+            bytes,
+            missed: Mutex::default(),
+        })
     }
 
     fn entry(&self, key: &ActionKey) -> Option<Entry> {
@@ -75,6 +86,16 @@ impl Index {
             .binary_search_by_key(key.0.as_bytes(), |(key, _)| *key);
         let (_, place) = self.places[found.ok()?];
         decode(self.bytes.get(place..)?)
+    }
+
+    fn knows(&self, key: &ActionKey) -> bool {
+        let places = &self.places;
+        let known = places.binary_search_by_key(key.0.as_bytes(), |(key, _)| *key);
+        known.is_ok() && !self.missed().contains(key)
+    }
+
+    fn missed(&self) -> MutexGuard<'_, BTreeSet<ActionKey>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every entry as its bytes, key first.
@@ -95,6 +116,18 @@ impl LocalStore {
 
     /// The record of an action as the index has it, if that can still be so.
     pub(super) fn indexed(
+        &self,
+        key: &ActionKey,
+        fields: &KeyFields,
+    ) -> Result<Option<ActionRecord>, CacheError> {
+        let found = self.look_up(key, fields)?;
+        if found.is_none() {
+            self.index().missed().insert(*key);
+        }
+        Ok(found)
+    }
+
+    fn look_up(
         &self,
         key: &ActionKey,
         fields: &KeyFields,
@@ -140,16 +173,13 @@ impl LocalStore {
     ) -> Result<(), CacheError> {
         let index = self.index();
         let mut new = BTreeMap::new();
-        for record in records {
+        for record in records.filter(|record| !index.knows(&record.key)) {
             let path = self.action_path(&record.key);
             let Ok(meta) = fs::metadata(&path) else {
                 continue;
             };
             let ((_, inode), stamp) = stamp_of(&meta);
-            let known = index
-                .entry(&record.key)
-                .is_some_and(|e| (e.inode, e.stamp) == (inode, stamp));
-            if !known && stamp.settled(now_unix) {
+            if stamp.settled(now_unix) {
                 new.insert(record.key, encode(record, inode, &stamp));
             }
         }

@@ -61,7 +61,10 @@ pub fn run(
         engine.dismiss();
         // Showing reads bytes that may turn out damaged; then what made them runs again.
         if let Some(shown) = engine.show(memo)? {
-            return engine.end(shown);
+            let outcome = engine.end(shown);
+            // Freeing ten thousand stages takes longer than looking them up, and a command ends after its run.
+            std::mem::forget(std::mem::take(&mut engine.states));
+            return outcome;
         }
     }
 }

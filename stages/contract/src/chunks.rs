@@ -127,7 +127,7 @@ impl StageContext<'_> {
         std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
         work(rows, &folder)?;
         let kept = self.host.put_chunk(chunk, &folder)?;
-        if kept != folder {
+        if kept != folder && folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
         }
         Ok(kept)

@@ -67,6 +67,16 @@ pub enum Need {
     /// One or more, each under a name of the author's choosing that the stage sees:
     /// `inputs.arms.sft = "eval_sft.evaluation"`.
     Many,
+    /// As `Many`, or none at all.
+    AnyNumber,
+}
+
+impl Need {
+    /// Whether each input is given under a name.
+    #[must_use]
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::Many | Self::AnyNumber)
+    }
 }
 
 /// A named input of a kind.
