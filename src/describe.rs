@@ -27,7 +27,7 @@ pub fn kind(kind: &dyn Kind) -> String {
     if !ports.inputs.is_empty() {
         lines.push("\ninputs".to_owned());
         lines.extend(columns(ports.inputs.iter().map(|i| {
-            let name = if i.need == Need::Many {
+            let name = if i.need.is_named() {
                 format!("{}.NAME", i.name)
             } else {
                 i.name.to_owned()
@@ -97,6 +97,7 @@ fn need(need: Need) -> &'static str {
         Need::Required => "required",
         Need::Optional => "optional",
         Need::Many => "one or more",
+        Need::AnyNumber => "any number",
     }
 }
 

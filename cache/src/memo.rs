@@ -28,14 +28,14 @@ const STAMP: usize = 8 + 12 + 12;
 const SETTLED_SECONDS: f64 = 2.0;
 
 /// Device and inode.
-type Inode = (u64, u64);
+pub(crate) type Inode = (u64, u64);
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: (i64, u32),
-    changed: (i64, u32),
+pub(crate) struct Stamp {
+    pub(crate) size: u64,
+    pub(crate) modified: (i64, u32),
+    pub(crate) changed: (i64, u32),
 }
 
 /// Remembered digests of files.
@@ -165,14 +165,14 @@ impl Memo {
 
 impl Stamp {
     /// Whether the last change is long enough ago; one in the future is not.
-    fn settled(&self, now_unix: f64) -> bool {
+    pub(crate) fn settled(&self, now_unix: f64) -> bool {
         let seconds = |(whole, nanos): (i64, u32)| whole as f64 + f64::from(nanos) * 1e-9;
         let last = seconds(self.modified).max(seconds(self.changed));
         now_unix - last >= SETTLED_SECONDS
     }
 }
 
-fn stamp_of(meta: &Metadata) -> (Inode, Stamp) {
+pub(crate) fn stamp_of(meta: &Metadata) -> (Inode, Stamp) {
     let nanos = |nanos: i64| u32::try_from(nanos).unwrap_or(0);
     let stamp = Stamp {
         size: meta.len(),
@@ -240,7 +240,7 @@ fn decode(bytes: &[u8]) -> Option<BTreeMap<Inode, (Stamp, Digest)>> {
     entries.map(entry).collect()
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = bytes.split_first_chunk::<N>()?;
     *bytes = tail;
     Some(*head)

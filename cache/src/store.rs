@@ -8,8 +8,8 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    ActionKey, ActionRecord, CacheError, Digest, LeaseHolder, LeaseOutcome, OutputRef, Owner,
-    SnapshotRecord, lease::Lease, manifest::Manifest,
+    ActionKey, ActionRecord, CacheError, Digest, KeyFields, LeaseHolder, LeaseOutcome, OutputRef,
+    Owner, SnapshotRecord, lease::Lease, manifest::Manifest,
 };
 
 /// How files are placed for a reader.
@@ -94,6 +94,24 @@ pub trait Store: Send + Sync + fmt::Debug {
     -> Result<Creation, CacheError>;
     /// The record of an action, if there is a readable one whose blobs are all there.
     fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError>;
+    /// As [`Store::action`] for an action whose fields are known, so that a store may answer from its memory.
+    fn cached(
+        &self,
+        key: &ActionKey,
+        fields: &KeyFields,
+    ) -> Result<Option<ActionRecord>, CacheError> {
+        let _ = fields;
+        self.action(key)
+    }
+    /// Remembers records for [`Store::cached`]; `now_unix` is the present in seconds since 1970.
+    fn remember(
+        &self,
+        records: &mut dyn Iterator<Item = &ActionRecord>,
+        now_unix: f64,
+    ) -> Result<(), CacheError> {
+        let _ = (records, now_unix);
+        Ok(())
+    }
     /// Whether all blobs that a record names are there; looks at no byte of them.
     fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError>;
     /// The keys of all records, in order; some may turn out damaged.

@@ -9,14 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_cache::Digest;
 use starling_contract::{
-    ArtifactType, Complaint, Input, Kind, Need, Output, Ports, Stage, StageContext, StageError,
-    erase,
+    ArtifactType, Chunks, Complaint, Input, Kind, Need, Output, Ports, Stage, StageContext,
+    StageError, erase,
 };
 
 /// The list of kinds: the one place that names them all.
 pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         erase::<Write>(),
+        erase::<Copy>(),
         erase::<Concat>(),
         erase::<Slow>(),
         erase::<Fail>(),
@@ -24,6 +25,9 @@ pub(crate) fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<Abort>(),
         erase::<Forget>(),
         erase::<EatTime>(),
+        erase::<Map>(),
+        erase::<Flaky>(),
+        erase::<crate::command::CommandKind>(),
     ]
 }
 
@@ -77,6 +81,7 @@ impl Stage for Write {
     const KIND: &'static str = "toy-write";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Writes a text.";
+    const LIGHT: bool = true;
     type Params = WriteParams;
 
     fn ports() -> Ports {
@@ -88,6 +93,29 @@ impl Stage for Write {
     }
 }
 
+/// Copies a text, with a line of its own after it.
+struct Copy;
+
+impl Stage for Copy {
+    const KIND: &'static str = "toy-copy";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Copies a text, with a line of its own after it.";
+    const LIGHT: bool = true;
+    type Params = WriteParams;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(params: WriteParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let before = context.optional("rows").map_or(Ok(String::new()), read)?;
+        write(
+            &context.output("rows"),
+            &format!("{before}{}\n", params.text),
+        )
+    }
+}
+
 /// Joins texts, each after its name.
 struct Concat;
 
@@ -95,6 +123,7 @@ impl Stage for Concat {
     const KIND: &'static str = "toy-concat";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Joins texts, each after its name.";
+    const LIGHT: bool = true;
     type Params = Nothing;
 
     fn ports() -> Ports {
@@ -365,5 +394,108 @@ impl Stage for EatTime {
             std::thread::sleep(Duration::from_millis(10));
         }
         write(&context.output("rows"), "slept\n")
+    }
+}
+
+/// Digests each line, in chunks: a stand-in for a rollout.
+struct Map;
+
+/// Parameters of `toy-map`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct MapParams {
+    /// What is put before each line.
+    #[serde(default)]
+    salt: String,
+    /// Use the first so many lines.
+    #[serde(default)]
+    lines: Option<usize>,
+    /// Milliseconds for a line; changes no byte.
+    #[serde(default)]
+    pause: u64,
+}
+
+impl Stage for Map {
+    const KIND: &'static str = "toy-map";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Digests each line.";
+    const NEUTRAL: &'static [&'static str] = &["pause"];
+    const CHUNKS: Option<Chunks> = Some(CHUNKS);
+    type Params = MapParams;
+
+    fn ports() -> Ports {
+        const {
+            Ports {
+                inputs: &[Input::required("rows", ArtifactType::Raw, "Lines.")],
+                outputs: &[ROWS],
+            }
+        }
+    }
+
+    fn run(params: MapParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let text = read(context.input("rows")?)?;
+        let lines: Vec<&str> = text
+            .lines()
+            .take(params.lines.unwrap_or(usize::MAX))
+            .collect();
+        let chunks = context.map_chunks(
+            &CHUNKS,
+            &lines,
+            |line| line.as_bytes().to_vec(),
+            |lines, folder| {
+                let mut out = String::new();
+                for line in lines {
+                    std::thread::sleep(Duration::from_millis(params.pause));
+                    let digest = Digest::of(format!("{}{line}", params.salt).as_bytes());
+                    out.push_str(&format!("{digest}\n"));
+                }
+                write(&folder.join("digests"), &out)
+            },
+        )?;
+        let parts = chunks.iter().map(|folder| read(&folder.join("digests")));
+        let all = parts.collect::<Result<String, _>>()?;
+        write(&context.output("rows"), &all)
+    }
+}
+
+/// How `toy-map` maps.
+const CHUNKS: Chunks = Chunks {
+    port: "rows",
+    rows: 4,
+    unit: "lines",
+    neutral: &["lines"],
+};
+
+/// Fails for a passing reason until a file is there that says how often it has.
+struct Flaky;
+
+/// Parameters of `toy-flaky`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FlakyParams {
+    /// A file that counts the attempts.
+    counter: std::path::PathBuf,
+    /// How often it fails.
+    failures: u64,
+}
+
+impl Stage for Flaky {
+    const KIND: &'static str = "toy-flaky";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Fails a few times, then does not.";
+    const NEUTRAL: &'static [&'static str] = &["counter"];
+    type Params = FlakyParams;
+
+    fn ports() -> Ports {
+        const { ports() }
+    }
+
+    fn run(params: FlakyParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let before = fs::read_to_string(&params.counter).unwrap_or_default();
+        write(&params.counter, &format!("{before}x"))?;
+        if (before.len() as u64) < params.failures {
+            return Err(StageError::transient("the server is busy"));
+        }
+        write(&context.output("rows"), "served\n")
     }
 }

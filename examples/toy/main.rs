@@ -6,6 +6,8 @@
 //!
 //! The tests of running, killing and resuming use it, since it builds without the real kinds.
 
+#[path = "../../stages/src/command/mod.rs"]
+mod command;
 mod kinds;
 
 use std::error::Error;
@@ -16,9 +18,11 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use starling::report::{JsonLines, Palette, Plain, Reporter};
-use starling::run::{PASSED_ON, RunOptions};
+use starling::run::worker::Request;
+use starling::run::{PASSED_ON, RunOptions, Secrets};
 use starling::{Registry, exit, pipeline, run};
 use starling_cache::{Digest, LocalStore};
+use starling_contract::Shard;
 
 /// An engine with toy kinds.
 #[derive(Debug, Parser)]
@@ -59,10 +63,16 @@ enum Command {
         store: String,
         /// The digest of the action's spec.
         #[arg(long)]
-        spec: Digest,
+        spec: Option<Digest>,
         /// The number of the attempt.
-        #[arg(long)]
+        #[arg(long, default_value_t = 1)]
         attempt: u32,
+        /// A share of its chunks.
+        #[arg(long, value_parser = run::worker::parse_shard)]
+        shard: Option<Shard>,
+        /// Takes one light action after another.
+        #[arg(long)]
+        serve: bool,
         /// Ends with whoever holds the other end of stdin.
         #[arg(long)]
         tether: bool,
@@ -76,8 +86,20 @@ fn main() -> ExitCode {
             store,
             spec,
             attempt,
+            shard,
+            serve,
             tether,
-        } => run::worker::main(&store, &spec, attempt, tether, &registry),
+        } => {
+            let request = match spec {
+                Some(spec) if !serve => Request::Action {
+                    spec,
+                    attempt,
+                    shard,
+                },
+                _ => Request::Serve,
+            };
+            run::worker::main(&store, &request, tether, &registry)
+        }
         Command::Run {
             pipeline,
             store,
@@ -108,8 +130,20 @@ fn options(threads: Option<usize>, fail_fast: bool, grace: f64) -> RunOptions {
         threads,
         keep_going: !fail_fast,
         grace: Duration::from_secs_f64(grace),
+        retry_pause: Duration::from_millis(50),
         ..RunOptions::new(program)
     }
+}
+
+/// What the toy engine takes for a secret: variables whose names begin with `SECRET`.
+fn secrets() -> Secrets {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    Secrets::new(
+        variables
+            .filter(|(name, _)| name.starts_with("SECRET"))
+            .collect(),
+    )
 }
 
 fn run_pipeline(
@@ -117,9 +151,10 @@ fn run_pipeline(
     file: &Path,
     store: &Path,
     set: &[String],
-    options: RunOptions,
+    mut options: RunOptions,
     json: bool,
 ) -> u8 {
+    options.secrets = secrets();
     match try_run(registry, file, store, set, &options, json) {
         Ok(code) => code,
         Err((code, error)) => {
@@ -139,7 +174,9 @@ fn try_run(
 ) -> Result<u8, (u8, Box<dyn Error>)> {
     let pipeline =
         pipeline::load(file, set, registry).map_err(|e| (exit::PIPELINE, Box::from(e)))?;
-    let store = LocalStore::open_or_create(store).map_err(|e| (exit::CACHE, Box::from(e)))?;
+    let store = LocalStore::open_or_create(store)
+        .map_err(|e| (exit::CACHE, Box::from(e)))?
+        .without_sync();
     let mut reporter: Box<dyn Reporter> = if json {
         Box::new(JsonLines::new(std::io::stderr()))
     } else {
@@ -161,5 +198,7 @@ fn try_run(
     for shown in &outcome.display {
         drop(write!(std::io::stdout(), "{}", shown.text));
     }
+    // The process ends now, which frees it faster.
+    std::mem::forget((pipeline, memo, store));
     Ok(outcome.code)
 }

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use starling::pipeline::Pipeline;
 use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
-use starling::run::{PASSED_ON, RunError, RunOptions};
+use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
 
 use super::output::{self, Failure, chain};
@@ -23,8 +24,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
     /// Start no further stage after one has failed
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep_going")]
     fail_fast: bool,
+    /// Run whatever does not depend on a failed stage; this is the default
+    #[arg(long)]
+    keep_going: bool,
+    /// How often a stage that failed for a passing reason (a busy server, a lost network) is tried again
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    retries: u32,
+    /// Digest every file outside the store again, whatever is remembered of it
+    #[arg(long)]
+    paranoid: bool,
     /// Print events as JSON lines on stdout instead of the story and the results
     #[arg(long)]
     json: bool,
@@ -33,8 +43,10 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let (pipeline, _) = session.locked(self.pipeline.as_deref(), &self.set)?;
-        let store = session.store()?;
+        // What the engine itself writes may wait; workers make results durable.
+        let store = session.store()?.without_sync();
         let mut memo = store.memo();
+        memo.set_paranoid(self.paranoid);
         let program = std::env::current_exe()
             .map_err(|e| Failure::new(exit::BUG, format!("cannot find this program: {e}")))?;
         let mut options = RunOptions::new(program);
@@ -43,7 +55,9 @@ impl Arguments {
             .filter_map(|name| Some(((*name).into(), output::variable(name)?)))
             .collect();
         options.threads = self.threads.map(usize::from);
-        options.keep_going = !self.fail_fast;
+        options.keep_going = self.keep_going || !self.fail_fast;
+        options.retries = self.retries;
+        options.secrets = secrets(&pipeline, session);
         options.overrides = self.set;
         let names = pipeline.stages.iter().map(|s| s.name.len());
         let mut reporter = reporter(self.json, names.max().unwrap_or(0));
@@ -68,8 +82,20 @@ impl Arguments {
                 output::data(&shown.text);
             }
         }
+        // The process ends now, which frees it faster.
+        std::mem::forget((pipeline, memo, store));
         Ok(outcome.code)
     }
+}
+
+/// The values of the variables that stages ask for by name, as far as they are set.
+fn secrets(pipeline: &Pipeline, session: &Session) -> Secrets {
+    let stages = pipeline.stages.iter();
+    let names = stages.filter_map(|s| Some(session.registry.get(&s.kind)?.secrets(&s.params)));
+    let values = names
+        .flatten()
+        .filter_map(|name| output::variable(&name).map(|value| (name, value)));
+    Secrets::new(values.collect())
 }
 
 fn reporter(json: bool, width: usize) -> Box<dyn Reporter> {

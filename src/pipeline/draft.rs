@@ -8,7 +8,7 @@ use starling_contract::{Kind, Need, Problem};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Device, Mistake, Span, settings};
+use super::{Device, Keep, Mistake, Span, settings};
 use crate::Registry;
 use crate::suggest::nearest;
 
@@ -24,6 +24,8 @@ pub(super) struct Draft<'r> {
     pub(super) threads: Option<usize>,
     pub(super) device: Device,
     pub(super) time_limit: Option<Duration>,
+    pub(super) shards: Option<usize>,
+    pub(super) keep: Keep,
     pub(super) param_spans: BTreeMap<String, Span>,
     pub(super) externals: Vec<String>,
 }
@@ -75,6 +77,8 @@ pub(super) fn read<'r>(
         threads: None,
         device: Device::Cpu,
         time_limit: None,
+        shards: None,
+        keep: Keep::All,
         param_spans: BTreeMap::new(),
         externals: Vec::new(),
     };
@@ -86,6 +90,8 @@ pub(super) fn read<'r>(
     draft.threads = common.threads(table.remove("threads"));
     draft.device = common.device(table.remove("device")).unwrap_or_default();
     draft.time_limit = common.duration("time-limit", table.remove("time-limit"));
+    draft.shards = common.shards(table.remove("shards"));
+    draft.keep = common.keep(table.remove("keep")).unwrap_or_default();
     spans(&mut String::new(), &table, &mut draft.param_spans);
     params(&mut draft, table, folder, mistakes);
     Some(draft)
@@ -203,7 +209,7 @@ fn port_edges(
     let many = || format!("write `inputs.{port_name}.NAME = \"stage.output\"`");
     match value.get_ref() {
         DeValue::String(reference) => {
-            if need == Some(Need::Many) {
+            if need.is_some_and(Need::is_named) {
                 wrong("takes several, each under a name", many(), value.span());
             }
             vec![edge(None, reference, value.span())]
@@ -226,7 +232,7 @@ fn port_edges(
             edges.sort_by(|a, b| a.name.cmp(&b.name));
             edges
         }
-        _ if need == Some(Need::Many) => {
+        _ if need.is_some_and(Need::is_named) => {
             wrong("must name outputs", many(), value.span());
             Vec::new()
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use starling_contract::{Input, Need, Output};
+use starling_contract::{Input, Kind, Need, Output};
 
 use super::draft::{Draft, Edge};
 use super::mistake::list;
@@ -83,7 +83,7 @@ fn one(
     let Some(writer) = drafts[number].kind else {
         return Some(input);
     };
-    let outputs = writer.ports().outputs;
+    let outputs = written(&drafts[number], writer);
     let Some(found) = outputs.iter().find(|o| o.name == output) else {
         let help = nearest(output, outputs.iter().map(|o| o.name))
             .map(|near| format!("did you mean `{stage}.{near}`?"))
@@ -92,7 +92,7 @@ fn one(
         return Some(input);
     };
     if let Some(port) = port_of(draft, &edge.port)
-        && port.artifact != found.artifact
+        && !port.artifact.takes(found.artifact)
     {
         mistakes.push(Mistake::WrongArtifact {
             stage: draft.name.clone(),
@@ -107,16 +107,23 @@ fn one(
     Some(input)
 }
 
+/// The outputs that a stage writes with its parameters; all of its kind while those are wrong.
+fn written(draft: &Draft<'_>, kind: &dyn Kind) -> Vec<&'static Output> {
+    let names = draft.params.as_ref().map(|params| kind.writes(params));
+    let written = |o: &&Output| names.as_ref().is_none_or(|names| names.contains(&o.name));
+    kind.ports().outputs.iter().filter(written).collect()
+}
+
 /// Reports the inputs that the kind needs and the file does not give.
 fn missing(draft: &Draft<'_>, drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) {
     let Some(kind) = draft.kind else { return };
     for port in kind.ports().inputs {
         let given = draft.edges.iter().any(|e| e.port == port.name);
         let tried = mistakes.iter().any(|m| is_about(m, &draft.name, port.name));
-        if given || tried || port.need == Need::Optional {
+        if given || tried || matches!(port.need, Need::Optional | Need::AnyNumber) {
             continue;
         }
-        let name = if port.need == Need::Many { ".NAME" } else { "" };
+        let name = if port.need.is_named() { ".NAME" } else { "" };
         let form = format!("add `inputs.{}{name} = \"stage.output\"`", port.name);
         mistakes.push(Mistake::MissingInput {
             stage: draft.name.clone(),
@@ -154,9 +161,9 @@ fn outputs<'d>(
     drafts: &'d [Draft<'_>],
 ) -> impl Iterator<Item = (&'d str, &'static Output, String)> {
     drafts.iter().flat_map(|d| {
-        let outputs = d.kind.map_or(&[][..], |k| k.ports().outputs);
+        let outputs = d.kind.map_or_else(Vec::new, |k| written(d, k));
         outputs
-            .iter()
+            .into_iter()
             .map(|o| (d.name.as_str(), o, format!("{}.{}", d.name, o.name)))
     })
 }
@@ -164,7 +171,7 @@ fn outputs<'d>(
 /// Up to five outputs that a port could take.
 fn fitting(port: &Input, reader: &Draft<'_>, drafts: &[Draft<'_>]) -> Option<String> {
     let fitting: Vec<String> = outputs(drafts)
-        .filter(|(stage, o, _)| o.artifact == port.artifact && *stage != reader.name)
+        .filter(|(stage, o, _)| port.artifact.takes(o.artifact) && *stage != reader.name)
         .map(|(_, _, reference)| reference)
         .take(5)
         .collect();
@@ -179,7 +186,7 @@ fn nearest_output(reference: &str, drafts: &[Draft<'_>]) -> Option<String> {
 
 fn outputs_of(draft: &Draft<'_>) -> Option<String> {
     let stage = &draft.name;
-    let names: Vec<String> = (draft.kind?.ports().outputs.iter())
+    let names: Vec<String> = (written(draft, draft.kind?).iter())
         .map(|o| format!("{stage}.{}", o.name))
         .collect();
     Some(format!(

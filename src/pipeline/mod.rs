@@ -68,6 +68,10 @@ pub struct PipelineStage {
     pub device: Device,
     /// How long an attempt may take.
     pub time_limit: Option<Duration>,
+    /// Into how many processes the chunks of its rows are grouped; one when absent.
+    pub shards: Option<usize>,
+    /// What stays of its outputs once everything that reads them is done.
+    pub keep: Keep,
     /// Its `[stage.NAME]`.
     pub span: Span,
     /// Where each parameter is written, by dotted path (`tail.names[0]`); defaults are absent.
@@ -119,6 +123,16 @@ impl PipelineInput {
         }
         path
     }
+}
+
+/// What stays of a stage's outputs once everything that reads them is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// All of them.
+    #[default]
+    All,
+    /// Their digests and how to make them; the bytes go, and are made again when something asks for them.
+    Digest,
 }
 
 /// Where a stage computes.

@@ -275,6 +275,8 @@ fn finish(
                 threads: draft.threads,
                 device: draft.device,
                 time_limit: draft.time_limit,
+                shards: draft.shards,
+                keep: draft.keep,
                 span: draft.span,
                 param_spans: draft.param_spans,
                 externals: draft.externals,

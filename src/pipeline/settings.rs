@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Device, Mistake, Span};
+use super::{Device, Keep, Mistake, Span};
 
 /// More threads than any machine has is a mistake.
 const MOST_THREADS: u64 = 4096;
@@ -26,6 +26,28 @@ impl<'m> Reader<'m> {
 
     /// `threads = 2`.
     pub(super) fn threads(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<usize> {
+        self.count("threads", value)
+    }
+
+    /// `shards = 4`.
+    pub(super) fn shards(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<usize> {
+        self.count("shards", value)
+    }
+
+    /// `keep = "digest"`.
+    pub(super) fn keep(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<Keep> {
+        let value = value?;
+        match value.get_ref().as_str() {
+            Some("all") => Some(Keep::All),
+            Some("digest") => Some(Keep::Digest),
+            _ => {
+                self.wrong("keep", "\"all\" or \"digest\"".to_owned(), &value);
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, name: &str, value: Option<Spanned<DeValue<'_>>>) -> Option<usize> {
         let value = value?;
         let number = value.get_ref().as_integer();
         let threads = number.and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
@@ -33,7 +55,7 @@ impl<'m> Reader<'m> {
             Some(n @ 1..=MOST_THREADS) => usize::try_from(n).ok(),
             _ => {
                 let expected = format!("a whole number from 1 to {MOST_THREADS}");
-                self.wrong("threads", expected, &value);
+                self.wrong(name, expected, &value);
                 None
             }
         }

@@ -154,10 +154,10 @@ pub fn resolve(
     let params = key_params(&this.params, kind, &found);
     let fields = KeyFields::new(kind.name(), kind.version(), params, key_inputs.collect());
     let key = fields.action_key();
-    let outputs = kind.ports().outputs;
-    let cached = store
-        .action(&key)?
-        .filter(|record| outputs.iter().all(|o| record.outputs.contains_key(o.name)));
+    let cached = store.cached(&key, &fields)?.filter(|record| {
+        let mut writes = kind.writes(&this.params).into_iter();
+        writes.all(|output| record.outputs.contains_key(output))
+    });
     let missing: Vec<MissingExternal> = found.iter().filter_map(|f| f.missing.clone()).collect();
     if cached.is_none() && !missing.is_empty() {
         return Ok(Resolution::Missing(MissingAction {

@@ -35,6 +35,10 @@ impl Bars {
     }
 
     fn start(&mut self, stage: &str) {
+        // Several workers may share a stage.
+        if self.running.contains_key(stage) {
+            return;
+        }
         let bar = self.all.add(ProgressBar::new(0));
         bar.set_style(waiting());
         bar.set_prefix(format!("{stage:w$}", w = self.width));
@@ -93,7 +97,9 @@ impl Reporter for Bars {
                         figure,
                     },
             } => return self.progress(stage, *done, *total, unit, figure),
-            RunEvent::Done { stage, .. } | RunEvent::Interrupted { stage, .. } => self.end(stage),
+            RunEvent::Done { stage, .. }
+            | RunEvent::Interrupted { stage, .. }
+            | RunEvent::Retrying { stage, .. } => self.end(stage),
             RunEvent::Failed(f) => self.end(&f.stage),
             RunEvent::Ended(_) => {
                 for (_, bar) in std::mem::take(&mut self.running) {

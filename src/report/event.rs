@@ -71,6 +71,19 @@ pub enum RunEvent {
     },
     /// The stage ended without its outputs.
     Failed(Failure),
+    /// The stage failed for a reason that may pass; it is tried again.
+    Retrying {
+        /// Stage name.
+        stage: String,
+        /// Action key.
+        key: String,
+        /// The attempt that failed.
+        attempt: u32,
+        /// How long it waits first.
+        seconds: f64,
+        /// What happened.
+        message: String,
+    },
     /// The stage cannot run because one that it reads did not succeed.
     Blocked {
         /// Stage name.
@@ -117,6 +130,11 @@ pub enum Cause {
     LostInput,
     /// The device is not there.
     Device,
+    /// Something outside failed that may work later, and did so too often.
+    Transient {
+        /// Seconds to wait, where the other side said so.
+        after: Option<u64>,
+    },
     /// It ran past its time limit.
     TimeLimit,
     /// A signal ended the worker.

@@ -7,22 +7,52 @@ use crate::report::{Reporter, RunEvent};
 /// Writes each event as one line of JSON.
 pub struct JsonLines<W: Write> {
     out: W,
+    /// Lines not yet written.
+    pending: Vec<u8>,
 }
+
+/// So many bytes are written without waiting for the engine to pause.
+const MOST_PENDING: usize = 1 << 16;
 
 impl<W: Write> JsonLines<W> {
     /// Writes to `out`.
     #[must_use]
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self {
+            out,
+            pending: Vec::new(),
+        }
     }
 }
 
 impl<W: Write> Reporter for JsonLines<W> {
     fn report(&mut self, event: &RunEvent) {
-        if let Ok(mut line) = serde_json::to_vec(event) {
-            line.push(b'\n');
-            drop(self.out.write_all(&line).and_then(|()| self.out.flush()));
+        let before = self.pending.len();
+        match serde_json::to_writer(&mut self.pending, event) {
+            Ok(()) => self.pending.push(b'\n'),
+            Err(_) => self.pending.truncate(before),
         }
+        if self.pending.len() >= MOST_PENDING {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            // Whoever stopped listening does not stop the run.
+            drop(
+                self.out
+                    .write_all(&self.pending)
+                    .and_then(|()| self.out.flush()),
+            );
+            self.pending.clear();
+        }
+    }
+}
+
+impl<W: Write> Drop for JsonLines<W> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -49,6 +79,7 @@ mod tests {
         for e in &events {
             reporter.report(e);
         }
+        drop(reporter);
         let text = String::from_utf8(out).unwrap();
         let read: Vec<RunEvent> = text
             .lines()

@@ -20,6 +20,9 @@ pub use plain::Plain;
 pub trait Reporter {
     /// Takes one event; never fails and never blocks for long.
     fn report(&mut self, event: &RunEvent);
+
+    /// Shows what was held back; the engine calls it before it waits.
+    fn flush(&mut self) {}
 }
 
 /// Shows nothing; for tests and for callers who only want the outcome.

@@ -18,7 +18,12 @@ pub struct Plain<W: Write> {
     palette: Palette,
     width: usize,
     last: BTreeMap<String, Instant>,
+    /// Lines not yet written.
+    pending: String,
 }
+
+/// So many bytes are written without waiting for the engine to pause.
+const MOST_PENDING: usize = 1 << 16;
 
 impl<W: Write> Plain<W> {
     /// Writes to `out`; stage names are padded to `width` columns.
@@ -29,12 +34,16 @@ impl<W: Write> Plain<W> {
             palette,
             width,
             last: BTreeMap::new(),
+            pending: String::new(),
         }
     }
 
     fn say(&mut self, line: &str) {
-        // Whoever stopped listening does not stop the run.
-        drop(writeln!(self.out, "{line}").and_then(|()| self.out.flush()));
+        self.pending.push_str(line);
+        self.pending.push('\n');
+        if self.pending.len() >= MOST_PENDING {
+            self.flush();
+        }
     }
 }
 
@@ -55,6 +64,24 @@ impl<W: Write> Reporter for Plain<W> {
         for line in lines(event, self.palette, self.width) {
             self.say(&line);
         }
+    }
+
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            // Whoever stopped listening does not stop the run.
+            drop(
+                self.out
+                    .write_all(self.pending.as_bytes())
+                    .and_then(|()| self.out.flush()),
+            );
+            self.pending.clear();
+        }
+    }
+}
+
+impl<W: Write> Drop for Plain<W> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -103,6 +130,16 @@ pub(crate) fn lines(event: &RunEvent, palette: Palette, width: usize) -> Vec<Str
             act(Tone::Good, "Done", stage, key, &text)
         }
         RunEvent::Failed(f) => act(Tone::Bad, "Failed", &f.stage, &f.key, &f.message),
+        RunEvent::Retrying {
+            stage,
+            key,
+            seconds,
+            message,
+            ..
+        } => {
+            let text = format!("in {}: {message}", line::duration(*seconds));
+            act(Tone::Quiet, "Retrying", stage, key, &text)
+        }
         RunEvent::Blocked { stage, by } => {
             act(Tone::Quiet, "Blocked", stage, "", &format!("by {by}"))
         }
@@ -180,6 +217,7 @@ mod tests {
             stage: "a".into(),
             what: Event::Resumed { progress: 4 },
         });
+        drop(plain);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "     Resumed  a             from the snapshot at 4\n"

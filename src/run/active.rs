@@ -1,85 +1,94 @@
-//! A worker that runs, as the loop sees it.
+//! A running stage, as the loop sees it: one worker, or several that share its chunks.
 
-use std::process::{Child, ExitStatus};
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-use starling_cache::{ActionKey, Lease};
-use starling_contract::Event;
+use starling_cache::{ActionKey, Digest, Lease};
+use starling_contract::{Event, Shard};
 
+use crate::plan::ResolvedAction;
+use crate::run::hand::{Hand, LAST_WORDS};
 use crate::run::judge::Observed;
-use crate::run::process;
+use crate::run::launch::WorkerId;
 
-/// How long the engine waits for the last lines of a worker that ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// A running worker.
+/// A running stage.
 pub(crate) struct Active {
-    pub(crate) key: ActionKey,
-    pub(crate) attempt: u32,
-    pub(crate) lease: Lease,
-    pub(crate) threads: usize,
-    pub(crate) cuda: bool,
-    /// The line that runs the action by hand.
-    pub(crate) rerun: String,
+    pub(crate) errand: Errand,
     pub(crate) began: Instant,
-    pub(crate) started_unix: f64,
-    pub(crate) time_limit: Option<Duration>,
-    pub(crate) grace: Duration,
     pub(crate) snapshot: Option<u64>,
     pub(crate) figure: String,
-    reached: Option<String>,
-    child: Child,
-    peak: u64,
+    /// Units done and in all, and what a unit is, as last told by each worker.
+    progress: Vec<(WorkerId, u64, u64, String)>,
+    members: Vec<Member>,
+    /// Shares of the chunks that wait for a worker.
+    pub(crate) shards: VecDeque<Shard>,
     asked: Option<Instant>,
     over: bool,
-    closed: bool,
-    ended: Option<(Instant, ExitStatus)>,
 }
 
-/// What a worker is for, besides its process.
+/// What a stage runs for, besides its processes.
 pub(crate) struct Errand {
     pub(crate) key: ActionKey,
-    pub(crate) attempt: u32,
+    pub(crate) action: Box<ResolvedAction>,
+    pub(crate) spec: Digest,
     pub(crate) lease: Lease,
     pub(crate) threads: usize,
     pub(crate) cuda: bool,
-    pub(crate) rerun: String,
     pub(crate) started_unix: f64,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) grace: Duration,
+}
+
+/// A worker at an attempt.
+pub(crate) struct Member {
+    pub(crate) hand: Hand,
+    pub(crate) attempt: u32,
+    pub(crate) shard: Option<Shard>,
+    /// The line that runs it by hand.
+    pub(crate) rerun: String,
+    /// What a worker that takes one action after another answered.
+    pub(crate) answer: Option<u8>,
+}
+
+impl Member {
+    fn status(&self) -> Option<ExitStatus> {
+        match self.answer {
+            Some(code) => Some(ExitStatus::from_raw(i32::from(code) << 8)),
+            None => self.hand.end(),
+        }
+    }
 }
 
 impl Active {
-    pub(crate) fn new(errand: Errand, child: Child) -> Self {
+    pub(crate) fn new(errand: Errand) -> Self {
         Self {
-            key: errand.key,
-            attempt: errand.attempt,
-            lease: errand.lease,
-            threads: errand.threads,
-            cuda: errand.cuda,
-            rerun: errand.rerun,
+            errand,
             began: Instant::now(),
-            started_unix: errand.started_unix,
-            time_limit: errand.time_limit,
-            grace: errand.grace,
             snapshot: None,
             figure: String::new(),
-            reached: None,
-            child,
-            peak: 0,
+            progress: Vec::new(),
+            members: Vec::new(),
+            shards: VecDeque::new(),
             asked: None,
             over: false,
-            closed: false,
-            ended: None,
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    pub(crate) fn join(&mut self, member: Member) {
+        self.members.push(member);
     }
 
-    pub(crate) fn hear(&mut self, event: &Event) {
+    pub(crate) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(crate) fn member(&mut self, id: WorkerId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|m| m.hand.id == id)
+    }
+
+    pub(crate) fn hear(&mut self, id: WorkerId, event: &Event) {
         match event {
             Event::Progress {
                 done,
@@ -87,7 +96,8 @@ impl Active {
                 unit,
                 figure,
             } => {
-                self.reached = Some(format!("{done} of {total} {unit}"));
+                self.progress.retain(|(other, ..)| *other != id);
+                self.progress.push((id, *done, *total, unit.clone()));
                 self.figure.clone_from(figure);
             }
             Event::Snapshot { progress } | Event::Resumed { progress } => {
@@ -97,70 +107,71 @@ impl Active {
         }
     }
 
+    /// Units done, in all, and what a unit is, of all workers together.
+    pub(crate) fn progress(&self) -> Option<(u64, u64, &str)> {
+        let (.., unit) = self.progress.last()?;
+        let sum = |part: fn(&(WorkerId, u64, u64, String)) -> u64| self.progress.iter().map(part);
+        Some((sum(|p| p.1).sum(), sum(|p| p.2).sum(), unit))
+    }
+
     pub(crate) fn reached(&self) -> Option<String> {
-        self.reached.clone()
+        let (done, total, unit) = self.progress()?;
+        Some(format!("{done} of {total} {unit}"))
     }
 
-    pub(crate) fn close(&mut self) {
-        self.closed = true;
+    pub(crate) fn was_asked_to_stop(&self) -> bool {
+        self.asked.is_some()
     }
 
-    /// Asks the worker to save what it has and stop.
+    /// Asks the workers to save what they have and stop.
     pub(crate) fn ask_to_stop(&mut self) {
-        if self.asked.is_none() && self.ended.is_none() {
+        self.shards.clear();
+        if self.asked.is_none() {
             self.asked = Some(Instant::now());
-            process::signal(self.pid(), Signal::TERM);
+            self.members.iter().for_each(|m| m.hand.ask_to_stop());
         }
     }
 
-    /// Ends the worker and all that it started.
+    /// Ends the workers and all that they started.
     pub(crate) fn kill(&mut self) {
-        if self.ended.is_none() {
-            self.asked.get_or_insert_with(Instant::now);
-            process::kill_group(self.pid());
-        }
+        self.shards.clear();
+        self.asked.get_or_insert_with(Instant::now);
+        self.members.iter().for_each(|m| m.hand.kill());
     }
 
-    /// Ends what the worker left running, then reaps it: in this order its number is still its own.
-    pub(crate) fn reap(&mut self) -> std::io::Result<()> {
-        process::kill_group(self.pid());
-        let status = self.child.wait()?;
-        self.ended = Some((Instant::now(), status));
-        Ok(())
-    }
-
-    /// What became of the worker, once it has ended and its last words are in.
-    pub(crate) fn observed(&self) -> Option<Observed> {
-        let (when, status) = self.ended?;
-        if !self.closed && when.elapsed() < LAST_WORDS {
-            return None;
-        }
-        Some(Observed {
-            status,
+    /// Takes out a worker that is done, with what became of it.
+    pub(crate) fn take_ended(&mut self) -> Option<(Member, Observed)> {
+        let at = self.members.iter().position(|m| m.status().is_some())?;
+        let member = self.members.remove(at);
+        let observed = Observed {
+            status: member.status()?,
             asked: self.asked.is_some(),
-            over: self.over.then_some(self.time_limit).flatten(),
-            started_unix: self.started_unix,
+            over: self.over.then_some(self.errand.time_limit).flatten(),
+            started_unix: self.errand.started_unix,
             seconds: self.began.elapsed().as_secs_f64(),
-            peak: self.peak,
-        })
+            peak: member.hand.peak(),
+        };
+        Some((member, observed))
+    }
+
+    /// Every process, when the run cannot go on.
+    pub(crate) fn hands(&mut self) -> impl Iterator<Item = &mut Hand> {
+        self.members.iter_mut().map(|m| &mut m.hand)
     }
 
     /// Looks at memory and deadlines.
     pub(crate) fn tick(&mut self) {
-        if self.ended.is_some() {
-            return;
-        }
-        self.peak = self.peak.max(process::peak_memory(self.pid()));
-        // The worker watches its time limit itself; this is for one that cannot, and comes a grace later.
-        let limit = self
-            .time_limit
-            .map(|limit| limit.saturating_add(self.grace * 2) + LAST_WORDS);
+        self.members.iter_mut().for_each(|m| m.hand.look());
+        // A worker watches its time limit itself; this is for one that cannot, and comes a grace later.
+        let grace = self.errand.grace;
+        let limit = self.errand.time_limit;
+        let limit = limit.map(|limit| limit.saturating_add(grace * 2) + LAST_WORDS);
         if limit.is_some_and(|limit| self.began.elapsed() > limit) {
             self.over = true;
-            process::kill_group(self.pid());
+            self.members.iter().for_each(|m| m.hand.kill());
         }
-        if self.asked.is_some_and(|asked| asked.elapsed() > self.grace) {
-            process::kill_group(self.pid());
+        if self.asked.is_some_and(|asked| asked.elapsed() > grace) {
+            self.members.iter().for_each(|m| m.hand.kill());
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct ExitRecord {
     pub hint: Option<String>,
     /// How far the stage was, for example `812 of 4000 updates`.
     pub reached: Option<String>,
+    /// The share of the chunks that the attempt was for, `2/4`; none when it was for all of the action.
+    #[serde(default)]
+    pub shard: Option<String>,
     /// Start, seconds since 1970.
     pub started_unix: f64,
     /// Wall time.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use starling_cache::{ActionKey, CacheError, Mode, Store};
-use starling_contract::{Event, EventSink, Host, Level, Snapshot, StageError};
+use starling_contract::{Chunk, Event, EventSink, Host, Level, Shard, Snapshot, StageError};
+
+use crate::run::chunks::ChunkStore;
 
 /// More progress than this often would only be work for the engine.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -28,6 +30,7 @@ pub(crate) struct WorkerHost<'a> {
     out: Mutex<Out>,
     /// Progress of the newest snapshot, or [`NONE`].
     snapshot: AtomicU64,
+    chunks: Option<ChunkStore<'a>>,
 }
 
 /// The line to the engine.
@@ -64,6 +67,15 @@ impl<'a> WorkerHost<'a> {
                 reached: None,
             }),
             snapshot: AtomicU64::new(NONE),
+            chunks: None,
+        }
+    }
+
+    /// Lets the stage keep the results of its chunks.
+    pub(crate) fn with_chunks(self, chunks: ChunkStore<'a>) -> Self {
+        Self {
+            chunks: Some(chunks),
+            ..self
         }
     }
 
@@ -195,5 +207,33 @@ impl Host for WorkerHost<'_> {
 
     fn elapsed_seconds(&self) -> f64 {
         self.began.elapsed().as_secs_f64()
+    }
+
+    fn chunk(&self, chunk: &Chunk<'_>) -> Result<Option<PathBuf>, StageError> {
+        let Some(chunks) = &self.chunks else {
+            return Ok(None);
+        };
+        let found = chunks.find(chunk).map_err(|e| store_failed(&e))?;
+        self.pass_on_warnings();
+        Ok(found)
+    }
+
+    fn put_chunk(&self, chunk: &Chunk<'_>, folder: &Path) -> Result<PathBuf, StageError> {
+        let Some(chunks) = &self.chunks else {
+            return Ok(folder.to_owned());
+        };
+        let kept = chunks.keep(chunk, folder).map_err(|e| store_failed(&e))?;
+        self.pass_on_warnings();
+        if let Some(text) = kept.differs {
+            self.emit(Event::Message {
+                level: Level::Warning,
+                text,
+            });
+        }
+        Ok(kept.folder)
+    }
+
+    fn shard(&self) -> Option<Shard> {
+        self.chunks.as_ref().and_then(|chunks| chunks.shard)
     }
 }

@@ -15,6 +15,8 @@ use crate::run::process;
 pub(crate) enum Ended {
     /// Its outputs are in the store.
     Done(Box<ActionRecord>),
+    /// It did its share of the chunks.
+    Shard,
     /// It did what it was asked to: it stopped.
     Interrupted,
     /// No outputs.
@@ -66,6 +68,7 @@ pub(crate) fn judge(
         message: why.message.clone(),
         hint: why.hint.clone(),
         reached: None,
+        shard: None,
         started_unix: observed.started_unix,
         seconds: observed.seconds,
         max_rss_bytes: observed.peak,
@@ -93,6 +96,7 @@ fn of_record(left: ExitRecord, observed: &Observed) -> Ended {
             hint: left.hint,
             reached: left.reached,
         }),
+        None if left.shard.is_some() => Ended::Shard,
         // The worker created a record, and it or a blob of it is gone again.
         None => Ended::Failed(Why {
             cause: Cause::Store,

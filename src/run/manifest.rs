@@ -90,7 +90,8 @@ impl Manifest {
     pub(crate) const FORMAT: u32 = 1;
 
     pub(crate) fn write(&self, store: &dyn Store) -> Result<(), CacheError> {
-        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        // On one line: with many stages, spaces are a quarter of it.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.push(b'\n');
         store.put_run(&self.run, NAME, &bytes)
     }

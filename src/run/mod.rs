@@ -4,6 +4,7 @@
 //! |-------------|------------------------------------------------------------------------------|
 //! | `engine`    | the loop: decides what starts, hears from workers, takes their results        |
 //! | `launch`    | starts a worker process on this machine                                       |
+//! | `active`    | a running stage: its workers, and what they told                              |
 //! | `worker`    | the other side: runs one action from its spec and the store                   |
 //! | `judge`     | how an attempt ended                                                          |
 //! | `manifest`  | what a run leaves behind about itself                                         |
@@ -12,10 +13,12 @@
 //! So an engine or a worker may be killed at any instant, and the same command goes on from there.
 
 mod active;
+mod chunks;
 pub mod clock;
 mod display;
 mod engine;
 mod exit_record;
+mod hand;
 mod host;
 mod judge;
 mod launch;
@@ -26,11 +29,14 @@ mod process;
 mod scratch;
 mod spec;
 mod state;
+mod status;
 pub mod worker;
 
+pub use chunks::CHUNK_KIND;
 pub use display::Display;
 pub use engine::run;
 pub use exit_record::ExitRecord;
 pub use manifest::{Manifest, ManifestStage, StageStatus};
-pub use options::{PASSED_ON, RunError, RunOptions, RunOutcome};
+pub use options::{PASSED_ON, RunError, RunOptions, RunOutcome, Secrets};
 pub use spec::{ActionSpec, SpecError, SpecExternal, SpecInput};
+pub use status::{RunningStage, Status};

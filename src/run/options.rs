@@ -1,5 +1,6 @@
 //! What a run is asked for and what it comes to.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,6 +33,29 @@ pub const PASSED_ON: &[&str] = &[
     "XDG_CACHE_HOME",
 ];
 
+/// Values that nobody but the stages that ask for them may see.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, OsString>);
+
+impl Secrets {
+    /// Takes values by name.
+    #[must_use]
+    pub fn new(values: BTreeMap<String, OsString>) -> Self {
+        Self(values)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.get(name)
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Names only: what is printed for debugging ends in logs.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// How to run a pipeline; none of it changes a byte of any output.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
@@ -45,6 +69,12 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// How long a stage has to stop once it was asked to.
     pub grace: Duration,
+    /// Values of environment variables that stages ask for by name, see `Stage::secrets`.
+    pub secrets: Secrets,
+    /// How often an action that failed for a passing reason is tried again.
+    pub retries: u32,
+    /// How long to wait before the first such try; it doubles with each.
+    pub retry_pause: Duration,
     /// The changes to the pipeline (`stage.param=value`), for the manifest.
     pub overrides: Vec<String>,
 }
@@ -59,6 +89,9 @@ impl RunOptions {
             threads: None,
             keep_going: true,
             grace: Duration::from_secs(30),
+            secrets: Secrets::default(),
+            retries: 3,
+            retry_pause: Duration::from_secs(1),
             overrides: Vec::new(),
         }
     }

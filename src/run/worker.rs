@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::BufRead as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,13 @@ use starling_cache::{
     ActionKey, ActionRecord, CacheError, Creation, Digest, LocalStore, Memo, Mode, OutputRef,
     Owner, Store,
 };
-use starling_contract::{Event, EventSink as _, Level, StageContext, StageError};
+use starling_contract::{Event, EventSink as _, Level, Shard, StageContext, StageError};
 
 use crate::report::{Cause, duration};
+use crate::run::chunks::ChunkStore;
 use crate::run::exit_record::ExitRecord;
 use crate::run::host::{WorkerHost, with_sources};
+use crate::run::launch::{Answer, Order};
 use crate::run::scratch::{Scratch, Started, sweep};
 use crate::run::spec::{ActionSpec, SpecError};
 use crate::run::{clock, numerics, process};
@@ -32,15 +34,42 @@ use crate::{Registry, exit};
 /// The stage's stack; deep recursion over nested data must not end the worker.
 const STACK_BYTES: usize = 256 << 20;
 
+/// What a worker is started for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// One action.
+    Action {
+        /// Its spec, a blob of the store.
+        spec: Digest,
+        /// Which attempt it is.
+        attempt: u32,
+        /// Only a share of its chunks.
+        shard: Option<Shard>,
+    },
+    /// One light action after another, as told on stdin.
+    Serve,
+}
+
+/// Reads a share as the command line has it: `2/4` is the second of four.
+///
+/// # Errors
+/// A text that says what is expected.
+pub fn parse_shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/');
+    let parts =
+        parts.and_then(|(n, of)| Some((n.parse::<usize>().ok()?, of.parse::<usize>().ok()?)));
+    match parts {
+        Some((n, of)) if (1..=of).contains(&n) => Ok(Shard { number: n - 1, of }),
+        _ => Err("expected a share such as `2/4`".to_owned()),
+    }
+}
+
 /// Runs the action of a spec; returns the exit code of the process.
 ///
 /// `tether` makes the process end at once, with all that it started, when its stdin ends: so a worker
 /// dies with the engine that holds the other end.
 #[must_use]
-pub fn main(store_url: &str, spec: &Digest, attempt: u32, tether: bool, registry: &Registry) -> u8 {
-    if tether {
-        hold_tether();
-    }
+pub fn main(store_url: &str, request: &Request, tether: bool, registry: &Registry) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [
         signal_hook::consts::SIGTERM,
@@ -50,22 +79,85 @@ pub fn main(store_url: &str, spec: &Digest, attempt: u32, tether: bool, registry
         // Without the handler the signal just ends the process, which is safe too.
         drop(signal_hook::flag::register(signal, Arc::clone(&stop)));
     }
-    let store = match LocalStore::open_url(store_url) {
-        Ok(store) => store,
-        Err(error) => return complain(&with_sources(&error), exit::CACHE),
-    };
-    let spec_digest = *spec;
-    let spec = match ActionSpec::read(&store, &spec_digest) {
+    let open = || LocalStore::open_url(store_url);
+    match request {
+        Request::Action {
+            spec,
+            attempt,
+            shard,
+        } => {
+            if tether {
+                hold_tether(|_| {});
+            }
+            match open() {
+                Ok(store) => run_action(&store, (spec, *attempt, *shard), None, stop, registry),
+                Err(error) => complain(&with_sources(&error), exit::CACHE),
+            }
+        }
+        Request::Serve => {
+            // Told before anything that can fail, so that no order is lost.
+            let (sender, orders) = mpsc::channel();
+            hold_tether(move |line| drop(sender.send(line.to_vec())));
+            match open() {
+                Ok(store) => serve(&store.without_sync(), &orders, &stop, registry),
+                Err(error) => complain(&with_sources(&error), exit::CACHE),
+            }
+        }
+    }
+}
+
+/// Runs one action after another as told; ends with the tether, or when it was asked to stop.
+fn serve(
+    store: &LocalStore,
+    orders: &Receiver<Vec<u8>>,
+    stop: &Arc<AtomicBool>,
+    registry: &Registry,
+) -> u8 {
+    use std::io::Write as _;
+    for line in orders {
+        let order: Order = match serde_json::from_slice(&line) {
+            Ok(order) => order,
+            Err(error) => return complain(&format!("an order: {error}"), exit::BUG),
+        };
+        let work = (&order.spec, order.attempt, None);
+        let done = run_action(store, work, order.log, Arc::clone(stop), registry);
+        let mut answer = serde_json::to_vec(&Answer { done }).unwrap_or_default();
+        answer.push(b'\n');
+        let mut out = std::io::stdout();
+        if out.write_all(&answer).and_then(|()| out.flush()).is_err() {
+            return exit::BUG;
+        }
+        // Asked to stop, by its engine or for a time limit: the next action needs a process without the wish.
+        if stop.load(Ordering::Relaxed) {
+            return exit::DONE;
+        }
+    }
+    exit::DONE
+}
+
+fn run_action(
+    store: &LocalStore,
+    (spec_digest, attempt, shard): (&Digest, u32, Option<Shard>),
+    log: Option<PathBuf>,
+    stop: Arc<AtomicBool>,
+    registry: &Registry,
+) -> u8 {
+    let words = Words(log);
+    let spec = match ActionSpec::read(store, spec_digest) {
         Ok(spec) => spec,
-        Err(error @ SpecError::Store(_)) => return complain(&with_sources(&error), exit::CACHE),
-        Err(error) => return complain(&with_sources(&error), exit::PIPELINE),
+        Err(error @ SpecError::Store(_)) => {
+            return words.complain(&with_sources(&error), exit::CACHE);
+        }
+        Err(error) => return words.complain(&with_sources(&error), exit::PIPELINE),
     };
     Attempt {
-        store: &store,
+        store,
         key: spec.key(),
         spec: &spec,
-        spec_digest,
+        spec_digest: *spec_digest,
         attempt,
+        shard,
+        words,
         registry,
         stop,
         started_unix: clock::now_unix(),
@@ -75,6 +167,25 @@ pub fn main(store_url: &str, spec: &Digest, attempt: u32, tether: bool, registry
     .run()
 }
 
+/// Where the worker's own words go: its stderr, or a log that is not its stderr.
+struct Words(Option<PathBuf>);
+
+impl Words {
+    fn complain(&self, message: &str, code: u8) -> u8 {
+        use std::io::Write as _;
+        let Some(log) = &self.0 else {
+            return complain(message, code);
+        };
+        let opened = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log);
+        // The exit record says it too.
+        drop(opened.and_then(|mut log| writeln!(log, "error: {message}")));
+        code
+    }
+}
+
 /// Says what went wrong before there was an attempt to write it to.
 fn complain(message: &str, code: u8) -> u8 {
     use std::io::Write as _;
@@ -82,14 +193,19 @@ fn complain(message: &str, code: u8) -> u8 {
     code
 }
 
-fn hold_tether() {
-    let wait = || {
+/// Ends the process when its stdin does; `hear` takes the lines that come before.
+fn hold_tether(mut hear: impl FnMut(&[u8]) + Send + 'static) {
+    let wait = move || {
         let mut stdin = std::io::stdin().lock();
-        let mut buffer = [0; 64];
+        let mut line = Vec::new();
         loop {
-            match stdin.read(&mut buffer) {
+            match stdin.read_until(b'\n', &mut line) {
                 Ok(0) => process::kill_self(),
                 Err(e) if e.kind() != std::io::ErrorKind::Interrupted => process::kill_self(),
+                Ok(_) if line.ends_with(b"\n") => {
+                    hear(&line);
+                    line.clear();
+                }
                 _ => {}
             }
         }
@@ -128,6 +244,9 @@ impl End {
         let cause = match error {
             StageError::Interrupted => Cause::Interrupted,
             StageError::Device(_) => Cause::Device,
+            StageError::Transient { after, .. } => Cause::Transient {
+                after: after.map(|seconds| seconds.clamp(0.0, 1e6).ceil() as u64),
+            },
             _ => Cause::Stage,
         };
         Self {
@@ -166,6 +285,8 @@ struct Attempt<'a> {
     spec_digest: Digest,
     key: ActionKey,
     attempt: u32,
+    shard: Option<Shard>,
+    words: Words,
     registry: &'a Registry,
     stop: Arc<AtomicBool>,
     started_unix: f64,
@@ -178,15 +299,15 @@ impl Attempt<'_> {
         match self.store.action(&self.key) {
             Ok(Some(_)) => return exit::DONE,
             Ok(None) => {}
-            Err(error) => return complain(&with_sources(&error), exit::CACHE),
+            Err(error) => return self.words.complain(&with_sources(&error), exit::CACHE),
         }
         if let Err(error) = self.begin() {
-            return complain(&with_sources(&error), exit::CACHE);
+            return self.words.complain(&with_sources(&error), exit::CACHE);
         }
         let (result, reached) = self.work();
         let code = result.as_ref().err().map_or(exit::DONE, End::code);
         if let Err(error) = self.leave(result.err(), reached, code) {
-            return complain(&with_sources(&error), exit::CACHE);
+            return self.words.complain(&with_sources(&error), exit::CACHE);
         }
         code
     }
@@ -213,16 +334,28 @@ impl Attempt<'_> {
             scratch.part("resume"),
             Arc::clone(&self.stop),
             Box::new(std::io::stdout()),
-        );
-        let result = self
-            .run_kind(&host, &scratch)
-            .and_then(|()| self.publish(&host, &scratch));
+        )
+        .with_chunks(ChunkStore {
+            store: self.store,
+            spec: self.spec,
+            spec_digest: self.spec_digest,
+            numerics: &self.numerics,
+            attempt: self.attempt,
+            shard: self.shard,
+            folder: scratch.part("resume"),
+            since: Mutex::new(self.began),
+        });
+        let result = match self.run_kind(&host, &scratch) {
+            Ok(Ran::All) => self.publish(&host, &scratch),
+            Ok(Ran::Shard) => Ok(()),
+            Err(end) => Err(end),
+        };
         host.flush();
         (result, host.reached())
     }
 
     /// Runs the kind on a thread of its own, under the spec's time limit.
-    fn run_kind(&self, host: &WorkerHost<'_>, scratch: &Scratch) -> Result<(), End> {
+    fn run_kind(&self, host: &WorkerHost<'_>, scratch: &Scratch) -> Result<Ran, End> {
         let kind = self
             .registry
             .get(&self.spec.kind)
@@ -261,7 +394,12 @@ impl Attempt<'_> {
                 })
                 .map_err(|e| End::new(Cause::Launch, format!("cannot start a thread: {e}")))?;
             match self.wait(&outcome, host) {
-                (Ok(Ok(())), _) => Ok(()),
+                (Ok(Ok(())), _) if self.shard.is_some() => Err(End::new(
+                    Cause::Output,
+                    format!("kind `{}` does not work in shards", self.spec.kind),
+                )),
+                (Ok(Ok(())), _) => Ok(Ran::All),
+                (Ok(Err(StageError::ShardDone)), _) if self.shard.is_some() => Ok(Ran::Shard),
                 (Ok(Err(StageError::Interrupted)), Over::Yes) => Err(self.over_limit()),
                 (Ok(Err(error)), _) => Err(End::of_stage(&error)),
                 (Err(payload), _) => Err(End::new(
@@ -421,7 +559,7 @@ impl Attempt<'_> {
     fn leave(&self, end: Option<End>, reached: Option<String>, code: u8) -> Result<(), CacheError> {
         let log = self.store.attempt_log(&self.key, self.attempt);
         if let Some(end) = &end {
-            complain(&end.message, 0);
+            self.words.complain(&end.message, 0);
         }
         let (cause, message, hint) = match end {
             Some(end) => (Some(end.cause), end.message, end.hint),
@@ -434,6 +572,7 @@ impl Attempt<'_> {
             message,
             hint,
             reached,
+            shard: self.shard.map(|s| format!("{}/{}", s.number + 1, s.of)),
             started_unix: self.started_unix,
             seconds: self.began.elapsed().as_secs_f64(),
             max_rss_bytes: process::peak_memory(std::process::id()),
@@ -448,6 +587,14 @@ type Places = BTreeMap<String, PathBuf>;
 
 /// What a stage's thread ended with: its result, or a panic's payload.
 type Outcome = Result<Result<(), StageError>, Box<dyn Any + Send>>;
+
+/// What a stage did.
+enum Ran {
+    /// All of its work.
+    All,
+    /// Its share of the chunks.
+    Shard,
+}
 
 /// Whether a stage was asked to stop for its time limit.
 enum Over {

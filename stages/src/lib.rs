@@ -20,6 +20,7 @@ mod statistics;
 mod testing;
 mod training;
 
+mod command;
 mod compare;
 mod decontaminate;
 mod distill;
@@ -75,5 +76,6 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<evaluate::Evaluate>(),
         erase::<table::Table>(),
         erase::<compare::Compare>(),
+        erase::<command::CommandKind>(),
     ]
 }

@@ -8,9 +8,12 @@
 )]
 
 mod cached;
+mod command;
 mod damage;
 mod fail;
 mod kill;
+mod retry;
+mod shards;
 mod share;
 mod space;
 mod stop;

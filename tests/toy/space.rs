@@ -18,6 +18,8 @@ const HANG: Duration = Duration::from_secs(120);
 /// A folder with a pipeline and stores.
 pub(crate) struct Space {
     folder: TempDir,
+    /// Variables that the engine sees besides its own.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 /// A finished run.
@@ -40,7 +42,10 @@ impl Space {
             .prefix("starling tëst ")
             .tempdir()
             .unwrap();
-        let space = Self { folder };
+        let space = Self {
+            folder,
+            env: Vec::new(),
+        };
         space.write(pipeline);
         space
     }
@@ -61,6 +66,7 @@ impl Space {
         let mut child = Command::new(toy())
             .args(["run", "p.toml", "--json", "--store", store])
             .args(more)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -300,6 +306,8 @@ pub(crate) fn toy() -> PathBuf {
         "src/plan",
         "src/pipeline",
         "examples/toy",
+        "stages/contract/src",
+        "stages/src/command",
         "cache/src",
     ] {
         let newest = newest(&root.join(sources));

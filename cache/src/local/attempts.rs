@@ -45,10 +45,8 @@ impl LocalStore {
             let path = folder.join(n.to_string());
             self.files.point("create", &path)?;
             match fs::create_dir(&path) {
-                Ok(()) => {
-                    self.files.sync_folder(&folder)?;
-                    return Ok(n);
-                }
+                // Not durable: a number that a power cut takes back was of an attempt that it ended.
+                Ok(()) => return Ok(n),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && n < u32::MAX => {
                     n += 1;
                 }
@@ -80,14 +78,14 @@ impl LocalStore {
         name: &str,
         bytes: &[u8],
     ) -> Result<(), CacheError> {
-        // A beat is worthless after a power cut, and frequent.
-        let durable = name != "beat.json";
+        // Not durable: after a power cut no attempt is under way, and its record tells the rest.
         self.files
-            .replace(&self.attempt_file(key, attempt, name)?, bytes, durable)
+            .replace(&self.attempt_file(key, attempt, name)?, bytes, false)
     }
 
     pub(super) fn write_run(&self, run: &str, name: &str, bytes: &[u8]) -> Result<(), CacheError> {
-        self.files.replace(&self.run_path(run, name)?, bytes, true)
+        // Not durable: no result depends on it.
+        self.files.replace(&self.run_path(run, name)?, bytes, false)
     }
 
     pub(super) fn run_path(&self, run: &str, name: &str) -> Result<PathBuf, CacheError> {

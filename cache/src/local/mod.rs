@@ -11,6 +11,7 @@
 //!   runs/<id>/                      manifest of each run
 //!   pins/<name>                     what must not be collected
 //!   memo                            digests of files outside, a hint
+//!   index                           what records say, a hint
 //!   damaged/                        what was found broken, for a look
 //!   tmp/                            files being written
 //! ```
@@ -22,6 +23,7 @@ mod actions;
 mod attempts;
 mod blobs;
 mod files;
+mod index;
 mod leases;
 mod snapshots;
 pub(crate) mod trees;
@@ -29,17 +31,19 @@ pub(crate) mod trees;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
-use self::files::Files;
 pub(crate) use self::{
     actions::Loaded,
     files::{list, read_if_there, remove},
 };
 pub use self::{attempts::Pin, files::Fault};
+use self::{files::Files, index::Index};
 use crate::{
-    ActionKey, ActionRecord, CacheError, Creation, Digest, Lease, LeaseHolder, LeaseOutcome,
-    Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning, error::reading,
+    ActionKey, ActionRecord, CacheError, Creation, Digest, KeyFields, Lease, LeaseHolder,
+    LeaseOutcome, Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning,
+    error::reading,
 };
 
 /// The name of a store's folder beside or above a pipeline.
@@ -53,6 +57,8 @@ const FORMAT: &str = "starling store 1";
 pub struct LocalStore {
     pub(crate) files: Files,
     url: String,
+    /// What records say, read when the first is asked for.
+    index: OnceLock<Index>,
 }
 
 /// The nearest store at or above a folder.
@@ -102,6 +108,7 @@ impl LocalStore {
         Ok(Self {
             files: Files::new(root),
             url,
+            index: OnceLock::new(),
         })
     }
 
@@ -139,6 +146,16 @@ impl LocalStore {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.files.root
+    }
+
+    /// Leaves it to the system from now on when what is written becomes durable.
+    ///
+    /// For work that costs less than a sync to make again. What a power cut takes is noticed, because records hold
+    /// their own digest and blobs are checked when they are read, and is made again.
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.files.deferred = true;
+        self
     }
 
     /// Lets a test interfere with every step of writing.
@@ -239,6 +256,25 @@ impl Store for LocalStore {
 
     fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
         self.read_record(key)
+    }
+
+    fn cached(
+        &self,
+        key: &ActionKey,
+        fields: &KeyFields,
+    ) -> Result<Option<ActionRecord>, CacheError> {
+        if let Some(record) = self.indexed(key, fields)? {
+            return Ok(Some(record));
+        }
+        self.read_record(key)
+    }
+
+    fn remember(
+        &self,
+        records: &mut dyn Iterator<Item = &ActionRecord>,
+        now_unix: f64,
+    ) -> Result<(), CacheError> {
+        self.add_to_index(records, now_unix)
     }
 
     fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError> {

@@ -192,16 +192,24 @@ impl LocalStore {
 
     /// Makes files or folders durable, all at once where the system can.
     fn sync_all<'a>(&self, mut paths: impl Iterator<Item = &'a Path>) -> Result<(), CacheError> {
-        let root = &self.files.root;
-        self.files.point("sync", root)?;
+        if self.files.deferred {
+            return Ok(());
+        }
+        self.files.point("sync", &self.files.root)?;
         if cfg!(target_os = "linux") {
-            let folder = File::open(root).map_err(reading("read", root))?;
-            return sync_filesystem(&folder).map_err(writing("sync", root));
+            return self.sync_everything();
         }
         paths.try_for_each(|path| {
             let file = File::open(path).map_err(reading("read", path))?;
             file.sync_all().map_err(writing("sync", path))
         })
+    }
+
+    /// Makes all that was written to the store's filesystem durable.
+    pub(super) fn sync_everything(&self) -> Result<(), CacheError> {
+        let root = &self.files.root;
+        let folder = File::open(root).map_err(reading("read", root))?;
+        sync_filesystem(&folder).map_err(writing("sync", root))
     }
 
     pub(super) fn read_manifest(&self, tree: &Digest) -> Result<Manifest, CacheError> {

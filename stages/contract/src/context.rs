@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::chunks::{Chunk, Shard};
 use crate::error::StageError;
 
 /// How serious a message is.
@@ -82,16 +83,37 @@ pub trait Host: EventSink {
     fn interrupted(&self) -> bool;
     /// Seconds since the attempt began, for deciding when a snapshot is due; never part of an output.
     fn elapsed_seconds(&self) -> f64;
+    /// The result of a chunk that was made before: a folder, read-only.
+    ///
+    /// # Errors
+    /// As above.
+    fn chunk(&self, chunk: &Chunk<'_>) -> Result<Option<PathBuf>, StageError> {
+        let _ = chunk;
+        Ok(None)
+    }
+    /// Keeps the files of `folder` as the result of a chunk, as an action with a record of its own; says where they
+    /// are to be read from now on.
+    ///
+    /// # Errors
+    /// As above.
+    fn put_chunk(&self, chunk: &Chunk<'_>, folder: &Path) -> Result<PathBuf, StageError> {
+        let _ = chunk;
+        Ok(folder.to_owned())
+    }
+    /// The share of the chunks that this process works on; none when it does all and gathers them.
+    fn shard(&self) -> Option<Shard> {
+        None
+    }
 }
 
 /// The world of a running stage.
 pub struct StageContext<'a> {
-    host: &'a dyn Host,
+    pub(crate) host: &'a dyn Host,
     inputs: BTreeMap<String, PathBuf>,
     many: BTreeMap<String, BTreeMap<String, PathBuf>>,
     externals: BTreeMap<String, PathBuf>,
     outputs: PathBuf,
-    scratch: PathBuf,
+    pub(crate) scratch: PathBuf,
     threads: usize,
     device: String,
 }

@@ -24,6 +24,15 @@ pub enum StageError {
         /// What to try.
         hint: Option<String>,
     },
+    /// Something outside failed that may work a little later: a server that is busy, a network that is down. The
+    /// engine tries again after a while, a few times.
+    #[error("{message}")]
+    Transient {
+        /// What happened.
+        message: String,
+        /// Seconds to wait at least, where the other side said so.
+        after: Option<f64>,
+    },
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -40,6 +49,9 @@ pub enum StageError {
     /// The engine asked the stage to stop; what it had reached is in a snapshot if the kind keeps any.
     #[error("interrupted")]
     Interrupted,
+    /// This process has done its share of the chunks; another gathers them. See [`crate::StageContext::map_chunks`].
+    #[error("this shard is done; another process gathers the chunks")]
+    ShardDone,
 }
 
 impl StageError {
@@ -48,6 +60,14 @@ impl StageError {
         Self::Failed {
             message: message.into(),
             hint: None,
+        }
+    }
+
+    /// A failure that may be gone when it is tried again.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::Transient {
+            message: message.into(),
+            after: None,
         }
     }
 

@@ -9,10 +9,26 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::chunks::Chunks;
 use crate::context::StageContext;
 use crate::error::StageError;
 use crate::params::{self, Complaint, Parsed};
 use crate::ports::{External, Ports};
+
+/// How far two runs of the same action agree.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Determinism {
+    /// The same bytes on every machine.
+    Everywhere,
+    /// The same bytes within a numerics class. Between classes numbers in text files agree within this relative
+    /// tolerance, and all else is not compared.
+    WithinClass {
+        /// The largest relative difference, of numbers of size 1 and more; below that it is absolute.
+        tolerance: f64,
+    },
+    /// Nothing is promised: the work depends on something outside.
+    None,
+}
 
 /// A sort of work, typed.
 ///
@@ -29,6 +45,14 @@ pub trait Stage: Send + Sync + 'static {
     const NEUTRAL: &'static [&'static str] = &[];
     /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
     const DEVICES: &'static [&'static str] = &["cpu"];
+    /// Whether it costs less than starting a process and than making its outputs durable. A worker then runs several
+    /// such stages one after another, and it is left to the system when their outputs reach the disk: a power cut
+    /// before that costs running them again.
+    const LIGHT: bool = false;
+    /// How far two runs agree.
+    const DETERMINISM: Determinism = Determinism::Everywhere;
+    /// How it maps over its rows, if it does; its `run` calls [`StageContext::map_chunks`] with this.
+    const CHUNKS: Option<Chunks> = None;
     /// The parameters: serde names in kebab-case, unknown ones denied, each documented.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
@@ -67,6 +91,19 @@ pub trait Stage: Send + Sync + 'static {
         Err(StageError::failed("nothing to ask for"))
     }
 
+    /// The outputs that a stage with these parameters writes; all of them unless the kind says otherwise.
+    fn writes(params: &Self::Params) -> Vec<&'static str> {
+        let _ = params;
+        Self::ports().outputs.iter().map(|o| o.name).collect()
+    }
+
+    /// Environment variables whose values the stage is to see and nobody else: they are in no key, spec, manifest or
+    /// log.
+    fn secrets(params: &Self::Params) -> Vec<String> {
+        let _ = params;
+        Vec::new()
+    }
+
     /// Does the work.
     ///
     /// # Errors
@@ -84,8 +121,18 @@ pub trait Kind: Send + Sync {
     fn about(&self) -> &'static str;
     /// See [`Stage::NEUTRAL`].
     fn neutral(&self) -> &'static [&'static str];
+    /// See [`Stage::LIGHT`].
+    fn light(&self) -> bool;
+    /// See [`Stage::DETERMINISM`].
+    fn determinism(&self) -> Determinism;
+    /// See [`Stage::CHUNKS`].
+    fn chunks(&self) -> Option<Chunks>;
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
+    /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
+    fn writes(&self, params: &serde_json::Value) -> Vec<&'static str>;
+    /// See [`Stage::secrets`]; none when `params` are not this kind's.
+    fn secrets(&self, params: &serde_json::Value) -> Vec<String>;
     /// JSON schema of the parameters.
     fn schema(&self) -> serde_json::Value;
     /// Reads parameters; every mistake is reported.
@@ -146,8 +193,24 @@ impl<S: Stage> Kind for Erased<S> {
     fn neutral(&self) -> &'static [&'static str] {
         S::NEUTRAL
     }
+    fn light(&self) -> bool {
+        S::LIGHT
+    }
+    fn determinism(&self) -> Determinism {
+        S::DETERMINISM
+    }
+    fn chunks(&self) -> Option<Chunks> {
+        S::CHUNKS
+    }
     fn ports(&self) -> Ports {
         S::ports()
+    }
+    fn writes(&self, params: &serde_json::Value) -> Vec<&'static str> {
+        let all = || S::ports().outputs.iter().map(|o| o.name).collect();
+        typed::<S>(params.clone()).map_or_else(|_| all(), |params| S::writes(&params))
+    }
+    fn secrets(&self, params: &serde_json::Value) -> Vec<String> {
+        typed::<S>(params.clone()).map_or_else(|_| Vec::new(), |params| S::secrets(&params))
     }
     fn schema(&self) -> serde_json::Value {
         params::schema::<S::Params>()

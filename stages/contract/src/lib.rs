@@ -10,14 +10,16 @@
 //!                   starling-contract <- starling (engine)
 //! ```
 
+mod chunks;
 mod context;
 mod error;
 mod kind;
 mod params;
 mod ports;
 
+pub use chunks::{Chunk, Chunks, Shard};
 pub use context::{Event, EventSink, Host, Level, Snapshot, StageContext};
 pub use error::StageError;
-pub use kind::{Kind, Stage, erase};
+pub use kind::{Determinism, Kind, Stage, erase};
 pub use params::{Complaint, Parsed, Problem};
 pub use ports::{ArtifactType, External, Input, Need, Output, Ports};

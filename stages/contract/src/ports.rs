@@ -27,6 +27,8 @@ pub enum ArtifactType {
     Report,
     /// A table of arms: Markdown, JSON and CSV.
     Table,
+    /// Of an input only: whatever the output holds that it is joined to.
+    Any,
 }
 
 impl ArtifactType {
@@ -44,7 +46,14 @@ impl ArtifactType {
             Self::Curve => "curve",
             Self::Report => "report",
             Self::Table => "table",
+            Self::Any => "any",
         }
+    }
+
+    /// Whether an input of this type takes an output of type `found`.
+    #[must_use]
+    pub fn takes(self, found: Self) -> bool {
+        self == Self::Any || self == found
     }
 }
 
@@ -58,6 +67,16 @@ pub enum Need {
     /// One or more, each under a name of the author's choosing that the stage sees:
     /// `inputs.arms.sft = "eval_sft.evaluation"`.
     Many,
+    /// As `Many`, or none at all.
+    AnyNumber,
+}
+
+impl Need {
+    /// Whether each input is given under a name.
+    #[must_use]
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::Many | Self::AnyNumber)
+    }
 }
 
 /// A named input of a kind.

@@ -1,0 +1,217 @@
+//! Giving account: what a run came to, what it shows, what it leaves behind.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use starling_cache::Memo;
+
+use super::{Engine, Stop};
+use crate::exit;
+use crate::pipeline::Device;
+use crate::report::{Cause, RunEvent, Summary};
+use crate::run::display::{self, Display};
+use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
+use crate::run::options::{RunError, RunOutcome};
+use crate::run::state::{Source, State};
+use crate::run::status::{RunningStage, Status};
+use crate::run::{clock, numerics};
+
+/// How often the run says what it is at.
+const STATUS: Duration = Duration::from_secs(1);
+
+impl Engine<'_> {
+    pub(super) fn end(&mut self, display: Vec<Display>) -> Result<RunOutcome, RunError> {
+        let summary = self.summary();
+        let code = self.code(&summary);
+        self.manifest(Some(code)).write(self.store)?;
+        self.remember();
+        self.pass_on_warnings();
+        self.reporter.report(&RunEvent::Ended(summary.clone()));
+        self.reporter.flush();
+        Ok(RunOutcome {
+            code,
+            run: self.run.clone(),
+            display,
+            summary,
+        })
+    }
+
+    /// Lets the store remember what the next run will ask for.
+    fn remember(&self) {
+        let mut records = self.states.iter().filter_map(State::record);
+        // Without it the next run is only slower.
+        drop(self.store.remember(&mut records, clock::now_unix()));
+    }
+
+    /// Says now and then what runs and how far it is, for `starling status`.
+    pub(super) fn tell_status(&mut self) {
+        if self.running.is_empty() || self.last_status.elapsed() < STATUS {
+            return;
+        }
+        self.last_status = Instant::now();
+        let running = self
+            .running
+            .iter()
+            .filter_map(|&index| match &self.states[index] {
+                State::Running(active) => Some(RunningStage {
+                    stage: self.pipeline.stages[index].name.clone(),
+                    kind: self.pipeline.stages[index].kind.clone(),
+                    key: active.errand.key,
+                    started_unix: active.errand.started_unix,
+                    threads: active.errand.threads,
+                    done: active.progress().map(|(done, ..)| done),
+                    total: active.progress().map(|(_, total, _)| total),
+                    unit: active.progress().map(|(.., unit)| unit.to_owned()),
+                    figure: active.figure.clone(),
+                }),
+                _ => None,
+            });
+        let count = |wanted: fn(&State) -> bool| self.states.iter().filter(|&s| wanted(s)).count();
+        let status = Status {
+            run: self.run.clone(),
+            owner: self.owner.clone(),
+            pipeline: self.pipeline.file.clone(),
+            started_unix: self.started_unix,
+            told_unix: clock::now_unix(),
+            stages: self.states.len(),
+            done: count(|s| s.record().is_some()),
+            failed: count(State::blocks),
+            running: running.collect(),
+        };
+        // Nothing depends on it; the next one comes soon.
+        drop(status.write(self.store));
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            cached: 0,
+            ran: self.ran.clone(),
+            failures: Vec::new(),
+            blocked: 0,
+            stopped: 0,
+            seconds: self.began.elapsed().as_secs_f64(),
+        };
+        for state in &self.states {
+            match state {
+                State::Done(finished) => {
+                    summary.cached += usize::from(!matches!(finished.source, Source::Ran(_)));
+                }
+                State::Failed(failure) => summary.failures.push((**failure).clone()),
+                State::Blocked => summary.blocked += 1,
+                State::Waiting
+                | State::Ready(_)
+                | State::Elsewhere(..)
+                | State::Running(..)
+                | State::Stopped => summary.stopped += 1,
+            }
+        }
+        summary
+    }
+
+    pub(super) fn code(&self, summary: &Summary) -> u8 {
+        let causes = || summary.failures.iter().map(|failure| &failure.cause);
+        if self.stop != Stop::No {
+            exit::INTERRUPTED
+        } else if summary.failures.is_empty() {
+            exit::DONE
+        } else if causes().all(|cause| *cause == Cause::Device) {
+            exit::DEVICE
+        } else if causes().all(|cause| matches!(cause, Cause::Store | Cause::LostInput)) {
+            exit::CACHE
+        } else {
+            exit::STAGE
+        }
+    }
+
+    /// What to show at the end; none when bytes of it are lost and the stage runs again.
+    pub(super) fn show(&mut self, memo: &mut Memo) -> Result<Option<Vec<Display>>, RunError> {
+        let mut shown = Vec::new();
+        for (index, stage) in self.pipeline.stages.iter().enumerate() {
+            let kind = self.registry.get(&stage.kind);
+            let (Some(kind), Some(record)) = (kind, self.states[index].record()) else {
+                continue;
+            };
+            if !self.readers[index].is_empty() {
+                continue;
+            }
+            match display::of_stage(self.store, &stage.name, kind, record) {
+                Ok(display) => shown.extend(display),
+                Err(error)
+                    if error.is_lost_blob()
+                        && self.stop == Stop::No
+                        && self.healed.insert(index) =>
+                {
+                    self.run_again(vec![index], &error.to_string(), memo)?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(shown))
+    }
+
+    pub(super) fn manifest(&self, code: Option<u8>) -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            run: self.run.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pipeline: self.pipeline.file.clone(),
+            folder: absolute(&self.pipeline.folder),
+            overrides: self.options.overrides.clone(),
+            owner: self.owner.clone(),
+            numerics: numerics::class(Device::Cpu.name()),
+            threads: self.budget,
+            started_unix: self.started_unix,
+            seconds: code.map(|_| self.began.elapsed().as_secs_f64()),
+            code,
+            stages: (0..self.states.len())
+                .map(|index| self.manifest_stage(index))
+                .collect(),
+        }
+    }
+
+    pub(super) fn manifest_stage(&self, index: usize) -> ManifestStage {
+        let stage = &self.pipeline.stages[index];
+        let state = &self.states[index];
+        let record = state.record();
+        let (status, seconds, failure) = match state {
+            State::Waiting | State::Ready(_) | State::Elsewhere(..) | State::Running(..) => {
+                (StageStatus::Waiting, None, None)
+            }
+            State::Done(finished) => match finished.source {
+                Source::Cached => (StageStatus::Cached, None, None),
+                Source::Ran(seconds) => (StageStatus::Done, Some(seconds), None),
+                Source::Elsewhere => (StageStatus::Done, None, None),
+            },
+            State::Failed(failure) => (StageStatus::Failed, None, Some((**failure).clone())),
+            State::Blocked => (StageStatus::Blocked, None, None),
+            State::Stopped => (StageStatus::Stopped, None, None),
+        };
+        ManifestStage {
+            name: stage.name.clone(),
+            kind: stage.kind.clone(),
+            version: self
+                .registry
+                .get(&stage.kind)
+                .map_or(0, starling_contract::Kind::version),
+            key: self.keys[index].map(|key| key.to_string()),
+            status,
+            attempt: record.map(|record| record.attempt),
+            seconds,
+            outputs: record
+                .map(|record| record.outputs.clone())
+                .unwrap_or_default(),
+            failure,
+        }
+    }
+}
+
+/// A folder as it is called from anywhere.
+fn absolute(folder: &Path) -> PathBuf {
+    let named = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    std::path::absolute(named).unwrap_or_else(|_| named.to_owned())
+}

@@ -1,0 +1,176 @@
+//! Mapping over rows in chunks, each an action with a record of its own.
+//!
+//! A kind that treats its rows one by one declares [`Chunks`] and calls [`StageContext::map_chunks`]. Rows are cut
+//! into chunks of a fixed number; the result of each is kept in the store as soon as it is made, under a key of its
+//! own: the stage's fields, with the digest of the chunk's rows in the place of the digest of all rows. So what was
+//! half done goes on where it was, one changed row makes one chunk run again, and several processes share the work.
+//!
+//! Invariant, for the author to keep: a chunk's result depends on its rows, the other inputs and the parameters
+//! alone, never on its place among the chunks; and what is gathered depends on the chunks' results alone.
+
+use std::path::{Path, PathBuf};
+
+use starling_cache::{Digest, Digester};
+
+use crate::context::StageContext;
+use crate::error::StageError;
+
+/// How a kind maps over its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// The input that the rows come from.
+    pub port: &'static str,
+    /// Rows of a chunk; a change of it makes all chunks run again, and no other byte of the output different.
+    pub rows: usize,
+    /// What a row is, plural: `prompts`, `items`.
+    pub unit: &'static str,
+    /// Parameters that change no chunk: they choose rows, or matter only when chunks are gathered.
+    pub neutral: &'static [&'static str],
+}
+
+/// A chunk, as the host knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk<'a> {
+    /// How the kind maps.
+    pub chunks: &'a Chunks,
+    /// Digest of the chunk's rows.
+    pub rows: Digest,
+    /// Its number among the chunks of the stage, from 0; not in its key.
+    pub number: usize,
+}
+
+/// A share of the chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Its number, from 0.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl Shard {
+    /// Whether chunk `number` of `count` belongs to this share: neighbours stay together.
+    #[must_use]
+    pub fn holds(self, number: usize, count: usize) -> bool {
+        number * self.of / count.max(1) == self.number
+    }
+}
+
+impl StageContext<'_> {
+    /// The results of all chunks of `rows`, in order, as folders to read.
+    ///
+    /// `identity` gives all of a row that its result depends on; `work` writes the result of some rows into an empty
+    /// folder. Between two chunks the wish to stop is looked at; what is done by then is kept.
+    ///
+    /// # Errors
+    /// Those of `work` and of the store, [`StageError::Interrupted`], and [`StageError::ShardDone`] in a process that
+    /// does only a share: `run` passes them on.
+    pub fn map_chunks<R>(
+        &self,
+        chunks: &Chunks,
+        rows: &[R],
+        identity: impl Fn(&R) -> Vec<u8>,
+        work: impl Fn(&[R], &Path) -> Result<(), StageError>,
+    ) -> Result<Vec<PathBuf>, StageError> {
+        let shard = self.host.shard();
+        let count = rows.len().div_ceil(chunks.rows.max(1));
+        let mine = |number: usize| shard.is_none_or(|shard| shard.holds(number, count));
+        let total: usize = rows
+            .chunks(chunks.rows.max(1))
+            .enumerate()
+            .filter(|(number, _)| mine(*number))
+            .map(|(_, rows)| rows.len())
+            .sum();
+        let (mut results, mut done, mut found) = (Vec::with_capacity(count), 0, 0);
+        for (number, part) in rows.chunks(chunks.rows.max(1)).enumerate() {
+            if !mine(number) {
+                continue;
+            }
+            let chunk = Chunk {
+                chunks,
+                rows: digest(part, &identity),
+                number,
+            };
+            done += part.len();
+            if let Some(folder) = self.host.chunk(&chunk)? {
+                results.push(folder);
+                found += 1;
+                continue;
+            }
+            if self.interrupted() {
+                return Err(StageError::Interrupted);
+            }
+            results.push(self.make(&chunk, part, &work)?);
+            let before = match found {
+                0 => String::new(),
+                1 => "1 chunk was there".to_owned(),
+                n => format!("{n} chunks were there"),
+            };
+            self.progress(done as u64, total as u64, chunks.unit, before);
+        }
+        if shard.is_some() {
+            return Err(StageError::ShardDone);
+        }
+        Ok(results)
+    }
+
+    fn make<R>(
+        &self,
+        chunk: &Chunk<'_>,
+        rows: &[R],
+        work: &impl Fn(&[R], &Path) -> Result<(), StageError>,
+    ) -> Result<PathBuf, StageError> {
+        let folder = self.scratch.join(format!("chunk-{}", chunk.number));
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
+        work(rows, &folder)?;
+        let kept = self.host.put_chunk(chunk, &folder)?;
+        if kept != folder && folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
+        }
+        Ok(kept)
+    }
+}
+
+/// The digest of some rows: each with its length first, so that no two lists of rows are the same bytes.
+fn digest<R>(rows: &[R], identity: impl Fn(&R) -> Vec<u8>) -> Digest {
+    let mut digester = Digester::new();
+    for row in rows {
+        let bytes = identity(row);
+        digester.update(&(bytes.len() as u64).to_be_bytes());
+        digester.update(&bytes);
+    }
+    digester.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_has_one_shard_and_neighbours_stay_together() {
+        for count in 0..40 {
+            for of in 1..20 {
+                let owners: Vec<usize> = (0..count)
+                    .map(|number| {
+                        let holds = |n: &usize| Shard { number: *n, of }.holds(number, count);
+                        let all: Vec<usize> = (0..of).filter(holds).collect();
+                        assert_eq!(all.len(), 1, "chunk {number} of {count} in {of} shards");
+                        all[0]
+                    })
+                    .collect();
+                assert!(owners.is_sorted(), "{owners:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn borders_between_rows_are_in_the_digest() {
+        let of = |rows: &[&str]| digest(rows, |row| row.as_bytes().to_vec());
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["ab"]), of(&["ab", ""]));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+    }
+}
