@@ -22,6 +22,7 @@ mod output;
 mod prompt;
 mod py;
 mod results;
+mod rows;
 mod score;
 mod verdict;
 
@@ -45,6 +46,7 @@ pub use score::{Count, FORMULA_V3, FORMULA_V4, ScoreV3, ScoreV4, Summary, percen
 pub use verdict::{ErrorKind, Verdict};
 
 use backend::{Setting, Tables};
+pub(crate) use data::hex;
 
 /// The benchmark: its items, read category by category when they are first asked for.
 #[derive(Debug)]

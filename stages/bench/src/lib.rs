@@ -2,3 +2,6 @@
 
 pub mod acebench;
 pub mod bfcl;
+mod rows;
+
+pub use rows::Judged;
