@@ -4,12 +4,12 @@
 
 mod completions;
 mod gc;
-mod output;
+pub(crate) mod output;
 mod plan;
-mod run;
+pub(crate) mod run;
 mod run_stage;
 mod runs;
-mod session;
+pub(crate) mod session;
 mod show;
 mod stages;
 mod verify;
@@ -22,6 +22,7 @@ use starling::{Registry, exit};
 
 use self::output::Failure;
 use self::session::Session;
+use crate::tools;
 
 /// Turns raw function-calling corpora into a benchmarked super-tiny model.
 ///
@@ -55,6 +56,9 @@ enum Command {
     Runs(runs::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
+    Score(tools::score::Arguments),
+    Eval(tools::eval::Arguments),
+    Inspect(tools::inspect::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
     RunStage(run_stage::Arguments),
@@ -101,6 +105,9 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Runs(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
+        Command::Score(arguments) => arguments.run(),
+        Command::Eval(arguments) => arguments.run(&session),
+        Command::Inspect(arguments) => arguments.run(),
         Command::RunStage(arguments) => {
             let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;
             Ok(arguments.run(&store.to_string_lossy(), &session))

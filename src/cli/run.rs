@@ -1,6 +1,8 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use starling::pipeline::Pipeline;
 use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
 use starling::run::{PASSED_ON, RunError, RunOptions};
 use starling::{exit, run};
@@ -33,22 +35,44 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
+        Execution {
+            threads: self.threads,
+            fail_fast: self.fail_fast,
+            json: self.json,
+            overrides: self.set,
+        }
+        .run(session, &pipeline)
+    }
+}
+
+/// A run of a checked pipeline, wherever it came from.
+pub(crate) struct Execution {
+    /// CPU threads that all running stages share.
+    pub(crate) threads: Option<u16>,
+    /// Start no further stage after one has failed.
+    pub(crate) fail_fast: bool,
+    /// Print events as JSON lines.
+    pub(crate) json: bool,
+    /// The changes to the pipeline, for the manifest.
+    pub(crate) overrides: Vec<String>,
+}
+
+impl Execution {
+    /// Runs it and prints what its last stages show.
+    pub(crate) fn run(self, session: &Session, pipeline: &Pipeline) -> Result<u8, Failure> {
         let store = session.store()?;
         let mut memo = store.memo();
         let program = std::env::current_exe()
             .map_err(|e| Failure::new(exit::BUG, format!("cannot find this program: {e}")))?;
         let mut options = RunOptions::new(program);
-        options.environment = PASSED_ON
-            .iter()
-            .filter_map(|name| Some(((*name).into(), output::variable(name)?)))
-            .collect();
+        options.environment = environment(pipeline);
         options.threads = self.threads.map(usize::from);
         options.keep_going = !self.fail_fast;
-        options.overrides = self.set;
+        options.overrides = self.overrides;
         let names = pipeline.stages.iter().map(|s| s.name.len());
         let mut reporter = reporter(self.json, names.max().unwrap_or(0));
         let outcome = run::run(
-            &pipeline,
+            pipeline,
             &session.registry,
             &store,
             &mut memo,
@@ -69,6 +93,31 @@ impl Arguments {
             }
         }
         Ok(outcome.code)
+    }
+}
+
+/// What workers see of the environment: the variables that all may see, and those that parameters called
+/// `key-variable` name, which hold the keys of servers.
+fn environment(pipeline: &Pipeline) -> Vec<(OsString, OsString)> {
+    let mut names: Vec<String> = PASSED_ON.iter().map(|name| (*name).to_owned()).collect();
+    for stage in &pipeline.stages {
+        key_variables(&stage.params, &mut names);
+    }
+    names.sort_unstable();
+    names.dedup();
+    let value = |name: String| Some((OsString::from(&name), output::variable(&name)?));
+    names.into_iter().filter_map(value).collect()
+}
+
+fn key_variables(params: &serde_json::Value, names: &mut Vec<String>) {
+    let serde_json::Value::Object(fields) = params else {
+        return;
+    };
+    for (name, value) in fields {
+        match value.as_str() {
+            Some(variable) if name == "key-variable" => names.push(variable.to_owned()),
+            _ => key_variables(value, names),
+        }
     }
 }
 

@@ -4,10 +4,13 @@
 //! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
 //! `starling-reward` or `starling-bench`.
 
+mod asker;
 mod chat;
 mod cost;
 mod dropped;
+mod endpoint;
 mod evaluation;
+mod examine;
 mod model;
 mod prompts;
 mod random;
@@ -18,6 +21,8 @@ mod statistics;
 mod testing;
 mod training;
 
+mod acebench;
+mod bfcl;
 mod distill;
 mod evaluate;
 mod filter;
@@ -54,6 +59,8 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<distill::Distill>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
+        erase::<bfcl::BfclKind>(),
+        erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),
     ]
 }

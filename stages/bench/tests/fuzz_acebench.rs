@@ -22,7 +22,11 @@ fn check_everywhere(data: &Dataset, text: &str) {
     for item in items(data) {
         match item.category.family() {
             Family::Normal | Family::Special => {
-                for text in [text, strip_thinking(text), rewritten.as_deref().unwrap_or("")] {
+                for text in [
+                    text,
+                    strip_thinking(text),
+                    rewritten.as_deref().unwrap_or(""),
+                ] {
                     let verdict = data.check(item, text);
                     assert_eq!(verdict.valid(), verdict.error_name().is_empty());
                 }
@@ -118,9 +122,22 @@ fn hostile() -> Vec<String> {
         format!("[f(a=1{})]", "if 1 else 1".repeat(1 << 16)),
         format!("[f(a={})]", "'a'".repeat(1 << 18)),
         format!("[{}]", "f(a=1),".repeat(1 << 17)),
-        format!("[f({})]", (0..1 << 16).map(|i| format!("a{i}=1,")).collect::<String>()),
-        format!("[f(a={{{}}})]", (0..1 << 16).map(|i| format!("'k{i}':1,")).collect::<String>()),
-        format!("[f(a={{{}}})]", (0..1 << 16).map(|i| format!("{i}.5:1,")).collect::<String>()),
+        format!(
+            "[f({})]",
+            (0..1 << 16).map(|i| format!("a{i}=1,")).collect::<String>()
+        ),
+        format!(
+            "[f(a={{{}}})]",
+            (0..1 << 16)
+                .map(|i| format!("'k{i}':1,"))
+                .collect::<String>()
+        ),
+        format!(
+            "[f(a={{{}}})]",
+            (0..1 << 16)
+                .map(|i| format!("{i}.5:1,"))
+                .collect::<String>()
+        ),
         nested("[", 10_000, "]"),
         nested("(", 10_000, ")"),
         nested("{'a':", 10_000, "}"),
@@ -131,7 +148,11 @@ fn hostile() -> Vec<String> {
         "]".repeat(1 << 20),
         "[]".repeat(1 << 19),
         "<tool_call>".repeat(1 << 16),
-        format!("<tool_call>{{\"name\":\"f\",\"arguments\":{}1{}}}</tool_call>", "[".repeat(10_000), "]".repeat(10_000)),
+        format!(
+            "<tool_call>{{\"name\":\"f\",\"arguments\":{}1{}}}</tool_call>",
+            "[".repeat(10_000),
+            "]".repeat(10_000)
+        ),
         "<think>".repeat(1 << 16) + &"</think>".repeat(1 << 16),
         "\u{1d7d8}\u{feff}[f(\u{ff41}=１)]".to_owned(),
         format!("[f(a={}{})]", "('x'*99999+".repeat(150), ")".repeat(150)),
@@ -154,7 +175,11 @@ fn hostile_outputs_get_a_verdict() {
 fn hostile_values_get_a_verdict() {
     let data = data(Lang::En, Profile::R2508);
     for item in items(&data) {
-        let Some(name) = item.functions.first().and_then(|f| f.get("name")?.as_str().map(str::to_owned)) else {
+        let Some(name) = item
+            .functions
+            .first()
+            .and_then(|f| f.get("name")?.as_str().map(str::to_owned))
+        else {
             continue;
         };
         for text in hostile() {

@@ -147,7 +147,10 @@ fn trees_that_double_are_bounded() {
     for _ in 0..1_000 {
         for call in ["du()", "find()", "find('a', 'b')"] {
             let answer = files.execute(call);
-            assert!(answer.starts_with("Error during execution"), "{call}: {answer:.80}");
+            assert!(
+                answer.starts_with("Error during execution"),
+                "{call}: {answer:.80}"
+            );
         }
     }
     assert_eq!(files.state_digest().len(), 64);
@@ -159,10 +162,25 @@ fn loops_of_directories_are_bounded() {
     let mut files = bfcl
         .sandbox(Class::FileSystem, &Value::Null, false)
         .expect("an instance");
-    for call in ["mkdir('a')", "cp('a','a')", "mkdir('b')", "cp('b','a')", "cp('a','b')", "cp('a','a')"] {
+    for call in [
+        "mkdir('a')",
+        "cp('a','a')",
+        "mkdir('b')",
+        "cp('b','a')",
+        "cp('a','b')",
+        "cp('a','a')",
+    ] {
         files.execute(call);
     }
-    for call in ["du()", "find()", "cd('a')", "du(True)", "find('.', 'a')", "pwd()", "ls(True)"] {
+    for call in [
+        "du()",
+        "find()",
+        "cd('a')",
+        "du(True)",
+        "find('.', 'a')",
+        "pwd()",
+        "ls(True)",
+    ] {
         assert!(!files.execute(call).is_empty());
     }
     assert_eq!(files.state_digest().len(), 64);
@@ -176,7 +194,10 @@ fn a_megabyte_of_calls_gets_a_verdict() {
         (
             Class::Twitter,
             vec![
-                ("authenticate_twitter", "{\"username\": \"a\", \"password\": \"b\"}"),
+                (
+                    "authenticate_twitter",
+                    "{\"username\": \"a\", \"password\": \"b\"}",
+                ),
                 ("post_tweet", "{\"content\": \"aaaaaaaaaa\"}"),
                 ("search_tweets", "{\"keyword\": \"b\"}"),
                 ("get_user_tweets", "{\"username\": \"a\"}"),
@@ -195,9 +216,15 @@ fn a_megabyte_of_calls_gets_a_verdict() {
         (
             Class::Math,
             vec![
-                ("logarithm", "{\"value\": 2, \"base\": 3, \"precision\": 19999}"),
+                (
+                    "logarithm",
+                    "{\"value\": 2, \"base\": 3, \"precision\": 19999}",
+                ),
                 ("square_root", "{\"number\": 2, \"precision\": 19999}"),
-                ("power", "{\"base\": 12345678901234567890, \"exponent\": 1000}"),
+                (
+                    "power",
+                    "{\"base\": 12345678901234567890, \"exponent\": 1000}",
+                ),
             ],
         ),
     ] {

@@ -97,31 +97,43 @@ impl Acebench {
             let (judged, verdict) = self.case(data, item, row)?;
             return Ok((judged, Some((lang, Outcome::Verdict(verdict)))));
         }
-        if ["system", "user", "system_sha256", "user_sha256"].iter().any(|name| has(name)) {
+        if ["system", "user", "system_sha256", "user_sha256"]
+            .iter()
+            .any(|name| has(name))
+        {
             return Ok((prompt(data, item, row), None));
         }
-        Err("has none of the fields `output`, `result`, `process`, `steps`, `system`, `bits`".to_owned())
+        Err(
+            "has none of the fields `output`, `result`, `process`, `steps`, `system`, `bits`"
+                .to_owned(),
+        )
     }
 
-    fn case(
-        &self,
-        data: &Dataset,
-        item: &Item,
-        row: &Value,
-    ) -> Result<(Judged, Verdict), String> {
+    fn case(&self, data: &Dataset, item: &Item, row: &Value) -> Result<(Judged, Verdict), String> {
         if item.category.family() == Family::Agent {
             return Err(format!(
                 "`{}` is judged by an end state: the row needs `result` and `process`, or `steps`",
                 item.id
             ));
         }
-        let output = text(row, if row.get("output").is_some() { "output" } else { "result" })?;
+        let output = text(
+            row,
+            if row.get("output").is_some() {
+                "output"
+            } else {
+                "result"
+            },
+        )?;
         let verdict = data.check(item, output);
         let expected = |valid: &str, error: &str, verdict: Verdict| {
             let expected = row.get(valid)?.as_bool();
             let error = row.get(error).and_then(Value::as_str).unwrap_or_default();
             // Which exception stopped the official program is no part of the verdict.
-            let error = if error.starts_with("crash:") { "crash" } else { error };
+            let error = if error.starts_with("crash:") {
+                "crash"
+            } else {
+                error
+            };
             Some(expected == Some(verdict.valid()) && error == verdict.error_name())
         };
         let mut computed = fields([
@@ -135,7 +147,9 @@ impl Acebench {
                 .or_else(|| expected("valid", "error_type", verdict)),
         };
         if data.profile() == Profile::R2508 && row.get("valid_r2510").is_some() {
-            let later = self.dataset(item.lang, Profile::R2510).map_err(|e| e.to_string())?;
+            let later = self
+                .dataset(item.lang, Profile::R2510)
+                .map_err(|e| e.to_string())?;
             if let Some(item) = later.get(&item.id) {
                 let verdict = later.check(item, output);
                 computed.insert("valid_r2510".to_owned(), Value::Bool(verdict.valid()));
@@ -225,7 +239,12 @@ fn agent(data: &Dataset, item: &Item, row: &Value) -> Result<(Judged, AgentScore
         .ok_or_else(|| format!("`{}` is no entry of an agent", item.id))?;
     let judged = Judged {
         valid: Some(score.end),
-        ..judged("agent", item, agent_fields(item, row, score), as_expected(row, score))
+        ..judged(
+            "agent",
+            item,
+            agent_fields(item, row, score),
+            as_expected(row, score),
+        )
     };
     Ok((judged, score))
 }
@@ -239,7 +258,10 @@ fn replay(data: &Dataset, item: &Item, row: &Value) -> Result<(Judged, AgentScor
     let mut answers = Vec::new();
     let mut agrees = None;
     let mut answer = |step: &Value, message: &str, given: &str, value: Value, same: bool| {
-        if ["execution", "error", "raises"].iter().any(|name| step.get(name).is_some()) {
+        if ["execution", "error", "raises"]
+            .iter()
+            .any(|name| step.get(name).is_some())
+        {
             agrees = both(agrees, Some(same));
         }
         answers.push(Value::Dict(fields([
@@ -281,7 +303,9 @@ fn replay(data: &Dataset, item: &Item, row: &Value) -> Result<(Judged, AgentScor
         }
     };
     let state = Value::List(state);
-    let same_state = row.get("result").map(|expected| python::eq(expected, &state));
+    let same_state = row
+        .get("result")
+        .map(|expected| python::eq(expected, &state));
     let agrees = both(both(agrees, same_state), as_expected(row, score));
     let mut computed = agent_fields(item, row, score);
     computed.insert("steps".to_owned(), Value::List(answers));
@@ -304,7 +328,8 @@ fn same_answer(step: &Value, found: &Value) -> bool {
         _ => item.clone(),
     });
     let found = Value::List(items.collect());
-    step.get("execution").is_some_and(|expected| python::eq(expected, &found))
+    step.get("execution")
+        .is_some_and(|expected| python::eq(expected, &found))
 }
 
 fn prompt(data: &Dataset, item: &Item, row: &Value) -> Judged {
@@ -331,12 +356,16 @@ fn prompt(data: &Dataset, item: &Item, row: &Value) -> Judged {
 
 /// The pass bits of a run as its table; agent categories are given by their accuracies alone.
 fn run(data: &Dataset, row: &Value) -> Result<Judged, String> {
-    let bits = row.get("bits").and_then(Value::as_dict).ok_or("`bits` is no object")?;
+    let bits = row
+        .get("bits")
+        .and_then(Value::as_dict)
+        .ok_or("`bits` is no object")?;
     let mut outcomes = IndexMap::new();
     for (name, bits) in bits {
-        let category =
-            Category::from_name(name).ok_or_else(|| format!("no category `{name}`"))?;
-        let bits = bits.as_str().ok_or_else(|| format!("the bits of `{name}` are no text"))?;
+        let category = Category::from_name(name).ok_or_else(|| format!("no category `{name}`"))?;
+        let bits = bits
+            .as_str()
+            .ok_or_else(|| format!("the bits of `{name}` are no text"))?;
         let count = data.category(category).count();
         if bits.len() != count {
             return Err(format!("`{name}` has {count} entries, not {}", bits.len()));
@@ -359,6 +388,7 @@ fn run(data: &Dataset, row: &Value) -> Result<Judged, String> {
             process: number(given, "process_accuracy"),
             correct: 0,
             total: 0,
+            dialogues: None,
         };
         Some((category, score))
     });
@@ -366,7 +396,10 @@ fn run(data: &Dataset, row: &Value) -> Result<Judged, String> {
     let mut agrees = None;
     let mut table = starling_text::json::Map::new();
     for (name, value) in summary.rows() {
-        agrees = both(agrees, row.get("summary").and_then(|s| same(s, name, value)));
+        agrees = both(
+            agrees,
+            row.get("summary").and_then(|s| same(s, name, value)),
+        );
         table.insert(name.to_owned(), Value::Float(value));
     }
     Ok(Judged {

@@ -65,8 +65,7 @@ impl World {
             .spend(call)
             .and_then(|()| self.evaluate(call))
             .and_then(|value| response(&value));
-        let text =
-            result.unwrap_or_else(|raise| format!("Error during execution: {}", raise.text));
+        let text = result.unwrap_or_else(|raise| format!("Error during execution: {}", raise.text));
         self.responded += text.len();
         text
     }

@@ -128,8 +128,7 @@ impl Bfcl {
         let verdict = match row.get("raw_turns") {
             Some(_) => {
                 let turns = list(row, "raw_turns")?.iter();
-                let turns: Result<Vec<_>, _> =
-                    turns.map(|turn| texts(turn, "raw_turns")).collect();
+                let turns: Result<Vec<_>, _> = turns.map(|turn| texts(turn, "raw_turns")).collect();
                 self.check_turns(item, &turns?)
             }
             None => {
@@ -164,7 +163,10 @@ impl Bfcl {
             .iter()
             .map(|turn| Value::Str(short_digest(&turn.state_digest)));
         let computed = fields([
-            ("turns", Value::List(calls.iter().zip(&turns).map(turn).collect())),
+            (
+                "turns",
+                Value::List(calls.iter().zip(&turns).map(turn).collect()),
+            ),
             ("state_after_turn", Value::List(states.collect())),
             ("final_state", self.final_state_value(item)),
         ]);
@@ -212,7 +214,9 @@ impl Bfcl {
             let code = call.as_str().map_or_else(|| text(call, "call"), Ok)?;
             let response = response_value(&sandbox.execute(code));
             let state = short_digest(&sandbox.state_digest());
-            let same = call.get("response").is_none_or(|wanted| same_response(wanted, &response))
+            let same = call
+                .get("response")
+                .is_none_or(|wanted| same_response(wanted, &response))
                 && call.get("state").is_none_or(|s| s.as_str() == Some(&state));
             agrees &= same || marked(row) || marked(call);
             calls.push(Value::Dict(fields([
@@ -221,7 +225,9 @@ impl Bfcl {
                 ("state", Value::Str(state)),
             ])));
         }
-        let expects = list(row, "calls")?.iter().any(|call| call.get("response").is_some());
+        let expects = list(row, "calls")?
+            .iter()
+            .any(|call| call.get("response").is_some());
         Ok(Judged {
             shape: "probe",
             id: row_name(row),
@@ -310,9 +316,9 @@ fn completion(row: &Value) -> Result<Judged, String> {
         let none = Value::List(Vec::new());
         row.get("cleaned").and_then(Value::as_str) == Some(completion.cleaned)
             && row.get("reasoning").and_then(Value::as_str) == Some(completion.reasoning)
-            && history.iter().all(|(name, found)| {
-                expected.get(name).unwrap_or(&none) == found
-            })
+            && history
+                .iter()
+                .all(|(name, found)| expected.get(name).unwrap_or(&none) == found)
     });
     Ok(Judged {
         shape: "completion",
@@ -359,9 +365,9 @@ fn response_value(response: &str) -> Value {
 
 fn same_response(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
-        (Value::Dict(expected), Value::Dict(found)) => {
-            ["len", "sha256"].iter().all(|name| expected.get(*name) == found.get(*name))
-        }
+        (Value::Dict(expected), Value::Dict(found)) => ["len", "sha256"]
+            .iter()
+            .all(|name| expected.get(*name) == found.get(*name)),
         _ => expected == found,
     }
 }
@@ -370,7 +376,10 @@ fn verdict_on(shape: &'static str, item: &Item, row: &Value, verdict: Verdict) -
     let error = verdict.error.map(ErrorKind::name);
     let mut computed = fields([
         ("valid", Value::Bool(verdict.is_valid())),
-        ("error_type", error.map_or(Value::Null, |name| Value::Str(name.to_owned()))),
+        (
+            "error_type",
+            error.map_or(Value::Null, |name| Value::Str(name.to_owned())),
+        ),
     ]);
     if let Some(turn) = verdict.turn {
         computed.insert("turn".to_owned(), Value::Int(turn as i64));
@@ -427,15 +436,18 @@ fn same_turns(expected: &Value, found: &Value) -> bool {
         turns
             .map(|turn| {
                 let calls = turn.as_list().unwrap_or_default().iter();
-                calls.map(|call| call.get("response").cloned().unwrap_or_default()).collect()
+                calls
+                    .map(|call| call.get("response").cloned().unwrap_or_default())
+                    .collect()
             })
             .collect()
     };
     let (expected, found) = (responses(expected), responses(found));
     expected.len() == found.len()
-        && expected.iter().zip(&found).all(|(a, b)| {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_response(a, b))
-        })
+        && expected
+            .iter()
+            .zip(&found)
+            .all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_response(a, b)))
 }
 
 fn same_state(expected: &Value, found: &Value) -> bool {

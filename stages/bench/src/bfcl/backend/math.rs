@@ -78,7 +78,9 @@ impl Math {
             // What is no number, or beyond all bounds, is answered by the function itself.
             _ => return Ok(()),
         };
-        let left = self.digit_work_left.checked_sub(digits.saturating_mul(digits));
+        let left = self
+            .digit_work_left
+            .checked_sub(digits.saturating_mul(digits));
         self.digit_work_left = left.ok_or_else(Raise::limit)?;
         Ok(())
     }
@@ -192,9 +194,8 @@ impl Math {
         match less(&number, &Py::Int(0)) {
             Ok(true) => error("Cannot calculate square root of a negative number"),
             Ok(false) => {
-                let root = square_root::square_root(&number, &precision, || {
-                    self.spend_digits(&precision)
-                });
+                let root =
+                    square_root::square_root(&number, &precision, || self.spend_digits(&precision));
                 or_error(root, Class::Type, TEXT)
             }
             Err(_) => error(TEXT),

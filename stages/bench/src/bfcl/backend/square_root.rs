@@ -17,11 +17,7 @@ struct Decimal {
 
 /// The root of a number that is not negative, with `precision` significant digits; `spend` is asked before the
 /// work is begun.
-pub(super) fn square_root(
-    number: &Py,
-    precision: &Py,
-    spend: impl FnOnce() -> Reply<()>,
-) -> Reply {
+pub(super) fn square_root(number: &Py, precision: &Py, spend: impl FnOnce() -> Reply<()>) -> Reply {
     let precision = digits(precision)?;
     spend()?;
     let decimal = match number {
@@ -238,7 +234,9 @@ mod tests {
     use super::*;
 
     fn text(number: Py, precision: i64) -> String {
-        crate::bfcl::py::str(&square_root(&number, &Py::Int(precision), || Ok(())).expect("a number"))
+        crate::bfcl::py::str(
+            &square_root(&number, &Py::Int(precision), || Ok(())).expect("a number"),
+        )
     }
 
     #[test]

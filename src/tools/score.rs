@@ -1,0 +1,26 @@
+use clap::{Args, Subcommand};
+
+use super::{score_acebench, score_bfcl};
+use crate::cli::output::Failure;
+
+/// Score outputs that were made elsewhere, with the rules that training and evaluation use
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Bfcl(score_bfcl::Arguments),
+    Acebench(score_acebench::Arguments),
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        match self.what {
+            What::Bfcl(arguments) => arguments.run(),
+            What::Acebench(arguments) => arguments.run(),
+        }
+    }
+}
