@@ -7,7 +7,7 @@ mod fetch;
 mod gc;
 pub(crate) mod output;
 mod plan;
-mod run;
+pub(crate) mod run;
 mod run_stage;
 mod runs;
 pub(crate) mod session;
@@ -58,8 +58,9 @@ enum Command {
     Fetch(fetch::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
-    Lm(crate::tools::lm::Arguments),
+    Lm(tools::lm::Arguments),
     Score(tools::score::Arguments),
+    Eval(tools::eval::Arguments),
     Inspect(tools::inspect::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
@@ -112,6 +113,7 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
         Command::Score(arguments) => arguments.run(),
+        Command::Eval(arguments) => arguments.run(&session),
         Command::Inspect(arguments) => arguments.run(&session),
         Command::RunStage(arguments) => {
             let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;

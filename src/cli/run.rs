@@ -43,6 +43,37 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let (pipeline, _) = session.locked(self.pipeline.as_deref(), &self.set)?;
+        Execution {
+            threads: self.threads,
+            keep_going: self.keep_going || !self.fail_fast,
+            retries: self.retries,
+            paranoid: self.paranoid,
+            json: self.json,
+            overrides: self.set,
+        }
+        .run(session, &pipeline)
+    }
+}
+
+/// A run of a checked pipeline, wherever it came from.
+pub(crate) struct Execution {
+    /// CPU threads that all running stages share.
+    pub(crate) threads: Option<u16>,
+    /// Let other stages go on after one has failed.
+    pub(crate) keep_going: bool,
+    /// How often a passing failure is tried again.
+    pub(crate) retries: u32,
+    /// Hash files again that look unchanged.
+    pub(crate) paranoid: bool,
+    /// Print events as JSON lines.
+    pub(crate) json: bool,
+    /// The changes to the pipeline, for the manifest.
+    pub(crate) overrides: Vec<String>,
+}
+
+impl Execution {
+    /// Runs it and prints what its last stages show.
+    pub(crate) fn run(self, session: &Session, pipeline: &Pipeline) -> Result<u8, Failure> {
         // What the engine itself writes may wait; workers make results durable.
         let store = session.store()?.without_sync();
         let mut memo = store.memo();
@@ -55,14 +86,14 @@ impl Arguments {
             .filter_map(|name| Some(((*name).into(), output::variable(name)?)))
             .collect();
         options.threads = self.threads.map(usize::from);
-        options.keep_going = self.keep_going || !self.fail_fast;
+        options.keep_going = self.keep_going;
         options.retries = self.retries;
-        options.secrets = secrets(&pipeline, session);
-        options.overrides = self.set;
+        options.secrets = secrets(pipeline, session);
+        options.overrides = self.overrides;
         let names = pipeline.stages.iter().map(|s| s.name.len());
         let mut reporter = reporter(self.json, names.max().unwrap_or(0));
         let outcome = run::run(
-            &pipeline,
+            pipeline,
             &session.registry,
             &store,
             &mut memo,

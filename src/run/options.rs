@@ -11,8 +11,8 @@ use crate::pipeline::Mistakes;
 use crate::report::Summary;
 use crate::run::display::Display;
 
-/// Names of environment variables that a worker may see; the command reads them and nothing else is
-/// passed on. None of them may change a byte of an output.
+/// Names of environment variables that every worker may see; the command reads them, and besides only those that
+/// parameters name. None of them may change a byte of an output.
 pub const PASSED_ON: &[&str] = &[
     "CUDA_VISIBLE_DEVICES",
     "HF_ENDPOINT",

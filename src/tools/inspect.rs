@@ -1,6 +1,6 @@
 use clap::{Args, Subcommand};
 
-use super::inspect_sample;
+use super::{inspect_case, inspect_sample};
 use crate::cli::output::Failure;
 use crate::cli::session::Session;
 
@@ -13,12 +13,14 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Case(inspect_case::Arguments),
     Sample(inspect_sample::Arguments),
 }
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         match self.what {
+            What::Case(arguments) => arguments.run(),
             What::Sample(arguments) => arguments.run(session),
         }
     }

@@ -2,9 +2,14 @@
 //!
 //! One file or folder a command; what several share (reading rows, telling bad ones) is in [`files`].
 
+mod bench_rows;
+pub(crate) mod eval;
 mod files;
 pub(crate) mod inspect;
+mod inspect_case;
 mod inspect_sample;
 pub(crate) mod lm;
 pub(crate) mod score;
+mod score_acebench;
+mod score_bfcl;
 mod score_reward;

@@ -4,10 +4,13 @@
 //! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
 //! `starling-reward` or `starling-bench`.
 
+mod asker;
 mod chat;
 mod cost;
 mod dropped;
+mod endpoint;
 mod evaluation;
+mod examine;
 mod masks;
 mod model;
 mod prompts;
@@ -20,6 +23,8 @@ mod statistics;
 mod testing;
 mod training;
 
+mod acebench;
+mod bfcl;
 mod command;
 mod compare;
 mod decontaminate;
@@ -74,6 +79,8 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<dpo::Dpo>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
+        erase::<bfcl::BfclKind>(),
+        erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),
         erase::<compare::Compare>(),
         erase::<command::CommandKind>(),
