@@ -31,6 +31,7 @@ mod decontaminate;
 mod distill;
 mod dpo;
 mod evaluate;
+mod export;
 mod fetch;
 mod filter;
 mod format;
@@ -83,6 +84,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),
         erase::<compare::Compare>(),
+        erase::<export::Export>(),
         erase::<command::CommandKind>(),
     ]
 }
