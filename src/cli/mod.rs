@@ -4,11 +4,14 @@
 
 mod completions;
 mod gc;
+mod graph;
+mod new;
 mod output;
 mod plan;
 mod run;
 mod run_stage;
 mod runs;
+mod schema;
 mod session;
 mod show;
 mod stages;
@@ -50,8 +53,11 @@ enum Command {
     Run(run::Arguments),
     Plan(plan::Arguments),
     Why(why::Arguments),
+    Graph(graph::Arguments),
     Show(show::Arguments),
     Stages(stages::Arguments),
+    New(new::Arguments),
+    Schema(schema::Arguments),
     Runs(runs::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
@@ -90,14 +96,20 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
     if let Command::Completions(arguments) = &arguments.command {
         return Ok(arguments.run());
     }
+    if let Command::New(arguments) = arguments.command {
+        return arguments.run();
+    }
     let store = arguments.store.clone();
     let session = Session::new(arguments.store, kinds());
     match arguments.command {
         Command::Run(arguments) => arguments.run(&session),
         Command::Plan(arguments) => arguments.run(&session),
         Command::Why(arguments) => arguments.run(&session),
+        Command::Graph(arguments) => arguments.run(&session),
         Command::Show(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
+        Command::New(arguments) => arguments.run(),
+        Command::Schema(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),

@@ -6,7 +6,7 @@ use starling::run::{PASSED_ON, RunError, RunOptions};
 use starling::{exit, run};
 
 use super::output::{self, Failure, chain};
-use super::session::Session;
+use super::session::{Changes, Session};
 
 /// Run a pipeline: what the store already holds is not run again
 ///
@@ -16,9 +16,8 @@ use super::session::Session;
 pub(crate) struct Arguments {
     /// The pipeline [default: the built-in quickstart]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
-    #[arg(long, value_name = "STAGE.PARAM=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// CPU threads that all running stages share [default: the pipeline's, else all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -32,7 +31,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
-        let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
+        let changes = self.changes.all();
+        let pipeline = session.pipeline(self.pipeline.as_deref(), &changes)?;
         let store = session.store()?;
         let mut memo = store.memo();
         let program = std::env::current_exe()
@@ -44,7 +44,7 @@ impl Arguments {
             .collect();
         options.threads = self.threads.map(usize::from);
         options.keep_going = !self.fail_fast;
-        options.overrides = self.set;
+        options.overrides = changes;
         let names = pipeline.stages.iter().map(|s| s.name.len());
         let mut reporter = reporter(self.json, names.max().unwrap_or(0));
         let outcome = run::run(

@@ -81,7 +81,7 @@ impl Space {
     fn table(&self, text: &str) -> String {
         let pipeline = self.pipeline(text);
         let plan = self.try_plan(&pipeline).expect("a plan");
-        self.redact(&format!("{}{}\n", table(&pipeline, &plan), counts(&plan)))
+        self.redact(&format!("{}{}\n", table(&pipeline, &plan), counts(&pipeline, &plan)))
     }
 
     /// Runs every stage in this process; returns the names of those that were not cached.

@@ -93,6 +93,7 @@ impl Stage for Rl {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
+    const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
 
