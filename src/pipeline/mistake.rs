@@ -479,6 +479,9 @@ impl Mistake {
             }
             Self::UnknownKind { near, .. } => did_you_mean(near.as_ref())
                 .or_else(|| Some("`starling stages` lists the kinds".to_owned())),
+            Self::UnknownVariable { near, place, .. } if place == "`--set`" => {
+                did_you_mean(near.as_ref()).or_else(|| Some("begin it in `[vars]`".to_owned()))
+            }
             Self::UnknownVariable { near, name, .. } => {
                 did_you_mean(near.as_ref()).or_else(|| {
                     Some(format!(
@@ -591,6 +594,14 @@ impl Mistakes {
     #[must_use]
     pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|m| (m.span().start, m.span().end));
+        // What a wrong selection seems to read is no news.
+        let selections: Vec<Span> = (list.iter())
+            .filter(|m| matches!(m, Mistake::Selection { .. }))
+            .map(Mistake::span)
+            .collect();
+        list.retain(|m| {
+            !matches!(m, Mistake::UnknownInput { .. }) || !selections.contains(&m.span())
+        });
         let mut kept: Vec<Mistake> = Vec::with_capacity(list.len());
         for mistake in list {
             let span = mistake.span();

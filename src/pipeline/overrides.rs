@@ -13,7 +13,7 @@ pub(super) fn read<'t>(
     text: &'t str,
     base: usize,
     stages: &DeTable<'_>,
-    is_variable: &dyn Fn(&str) -> bool,
+    variables: &[String],
     mistakes: &mut Vec<Mistake>,
 ) {
     let whole = base..base + text.len();
@@ -35,13 +35,16 @@ pub(super) fn read<'t>(
             continue;
         };
         if name == "vars" {
-            for (variable, _) in inner.iter().filter(|(v, _)| !is_variable(v.get_ref())) {
-                mistakes.push(Mistake::UnknownVariable {
-                    place: "`--set`".to_owned(),
-                    name: variable.get_ref().to_string(),
-                    near: None,
-                    span: variable.span(),
-                });
+            for (variable, _) in inner {
+                let name: &str = variable.get_ref();
+                if !variables.iter().any(|v| v == name) {
+                    mistakes.push(Mistake::UnknownVariable {
+                        place: "`--set`".to_owned(),
+                        name: name.to_owned(),
+                        near: nearest(name, variables.iter().map(String::as_str)).map(str::to_owned),
+                        span: variable.span(),
+                    });
+                }
             }
         } else if !stages.contains_key(name) {
             let names = stages.keys().map(|k| k.get_ref().as_ref());

@@ -69,18 +69,22 @@ pub(super) fn read<'t>(
             mistakes.push(not_a_table("`[profile]`", name.get_ref(), span));
             continue;
         };
-        let profile = one(&place, table, mistakes);
-        let known = |names: &DeTable<'_>, at: &DeTable<'_>, what: &str, found: &mut Vec<Mistake>| {
-            for (key, _) in at {
+        let mut profile = one(&place, table, mistakes);
+        let known = |names: &DeTable<'_>, at: DeTable<'t>, what: &str, found: &mut Vec<Mistake>| {
+            let mut known = DeTable::new();
+            for (key, value) in at {
                 let name: &str = key.get_ref();
-                if !names.contains_key(name) {
+                if names.contains_key(name) {
+                    known.insert(key, value);
+                } else {
                     let near = nearest(name, names.keys().map(|k| &**k.get_ref()));
                     found.push(unknown(&place, what, name, key.span(), near));
                 }
             }
+            known
         };
-        known(stages, &profile.stages, "stage", mistakes);
-        known(vars, &profile.vars, "variable", mistakes);
+        profile.stages = known(stages, profile.stages, "stage", mistakes);
+        profile.vars = known(vars, profile.vars, "variable", mistakes);
         for (key, _) in &profile.kinds {
             if registry.get(key.get_ref()).is_none() {
                 let near = nearest(key.get_ref(), registry.names());

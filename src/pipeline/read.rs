@@ -109,6 +109,9 @@ pub fn read(
                 .map(|c| cycle(c, &drafts, &inputs)),
         );
     }
+    if let Some(given) = &made.broken_matrix {
+        mistakes.retain(|m| stands_alone(m, given));
+    }
     let broken = document.broken;
     if !broken.is_empty() {
         mistakes.retain(|m| m.is_local() && files::is_whole(m, &broken, &sources));
@@ -152,6 +155,8 @@ struct Stages<'t> {
     stages: Vec<expand::Made<'t>>,
     profile: Profile<'t>,
     points: usize,
+    /// The variables of a matrix that is wrong.
+    broken_matrix: Option<Vec<String>>,
 }
 
 /// Puts profile, matrix, changes and variables into the stages.
@@ -173,16 +178,23 @@ fn make<'t>(
     let mut variables = document.take("vars");
     let has_matrix = document.tables.contains_key("matrix");
     let table = document.take("matrix");
+    let given = given(&table);
     vars::check_names(&variables, mistakes);
     let mut sets = DeTable::new();
-    let is_variable = |name: &str| variables.contains_key(name) || gives(&table, name);
+    let known: Vec<String> = variables
+        .keys()
+        .map(|k| k.get_ref().to_string())
+        .chain(given.iter().cloned())
+        .collect();
     for (text, base) in changes {
-        overrides::read(&mut sets, text, *base, &stages, &is_variable, mistakes);
+        overrides::read(&mut sets, text, *base, &stages, &known, mistakes);
     }
     let profiles = document.take("profile");
     let profile = profiles::read(profiles, asked, &stages, &variables, registry, mistakes);
     tables::merge(&mut variables, profile.vars.clone());
+    let before = mistakes.len();
     let matrix = matrix::read(table, &sets, &stages, mistakes);
+    let broken_matrix = mistakes.len() > before;
     let layers = Layers {
         vars: &variables,
         profile: &profile,
@@ -197,20 +209,37 @@ fn make<'t>(
         stages: expand::expand(stages, &layers, mistakes),
         profile,
         points,
+        broken_matrix: broken_matrix.then_some(given),
     }
 }
 
-/// Whether a `[matrix]` gives values to a variable.
-fn gives(matrix: &DeTable<'_>, name: &str) -> bool {
-    let inner = |t: &DeTable<'_>, key: &str| t.get(key).is_some_and(|v| {
-        let vars = v.get_ref().as_table().and_then(|t| t.get("vars"));
-        vars.and_then(|v| v.get_ref().as_table()).is_some_and(|t| t.contains_key(name))
-    });
-    let arms = matrix.get("arms").and_then(|a| a.get_ref().as_table());
-    let arm = |arms: &DeTable<'_>| arms.keys().any(|arm| inner(arms, arm.get_ref()));
-    (name == "seed" && matrix.contains_key("seeds"))
-        || inner(matrix, "axes")
-        || arms.is_some_and(arm)
+/// The variables that a `[matrix]` gives values to, right or wrong.
+fn given(matrix: &DeTable<'_>) -> Vec<String> {
+    fn inner<'v, 't>(table: &'v DeTable<'t>, name: &str) -> Option<&'v DeTable<'t>> {
+        table.get(name)?.get_ref().as_table()
+    }
+    let arms = inner(matrix, "arms").into_iter().flat_map(DeTable::values);
+    let arms = arms.filter_map(|arm| arm.get_ref().as_table());
+    let changed = arms.chain(inner(matrix, "axes")).filter_map(|t| inner(t, "vars"));
+    let names = changed.flat_map(DeTable::keys).map(|k| k.get_ref().to_string());
+    let seed = matrix.contains_key("seeds").then(|| "seed".to_owned());
+    names.chain(seed).collect()
+}
+
+/// Whether a mistake of a stage is one whatever the matrix would have put into it.
+fn stands_alone(mistake: &Mistake, given: &[String]) -> bool {
+    match mistake {
+        Mistake::UnknownVariable { name, .. } => !given.contains(name),
+        Mistake::Parameter { message, .. } => !message.contains("missing parameter"),
+        Mistake::InputShape { .. }
+        | Mistake::MissingKind { .. }
+        | Mistake::MissingInput { .. }
+        | Mistake::UnknownInput { .. }
+        | Mistake::WrongArtifact { .. }
+        | Mistake::Cycle { .. }
+        | Mistake::UnusedVariable { .. } => false,
+        _ => true,
+    }
 }
 
 /// Reports variables of the pipeline's own file and axes over variables that no stage mentions.
@@ -233,7 +262,7 @@ fn unused(
         .flat_map(|(name, value)| layers.mentioned(name.get_ref(), value.get_ref()))
         .collect();
     for (name, span) in declared {
-        if !mentioned.contains(name) {
+        if vars::is_name(name) && !mentioned.contains(name) {
             mistakes.push(Mistake::UnusedVariable {
                 name: name.to_owned(),
                 span,

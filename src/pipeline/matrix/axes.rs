@@ -18,13 +18,18 @@ pub(super) fn arms<'t>(
     let value = value?;
     let span = value.span();
     let table = match value.into_inner() {
-        DeValue::Table(table) if !table.is_empty() => table,
+        DeValue::Table(table) => table,
         other => {
             let value = Spanned::new(span, other);
-            mistakes.push(not("the matrix", "arms", "a table of at least one arm", &value));
+            mistakes.push(not("the matrix", "arms", "a table of arms", &value));
             return None;
         }
     };
+    if table.is_empty() {
+        let help = "begin one with `[matrix.arms.NAME]`, or remove it".to_owned();
+        mistakes.push(wrong("the matrix has no arms", Some(help), span));
+        return None;
+    }
     let mut axis = Axis {
         name: "arm".to_owned(),
         path: vec!["arm".to_owned()],

@@ -154,10 +154,15 @@ fn leave_out(
     let before = mistakes.len();
     let mut kept = vec![true; points.len()];
     for item in list {
-        let Some(table) = item.get_ref().as_table().filter(|t| !t.is_empty()) else {
+        let Some(table) = item.get_ref().as_table() else {
             mistakes.push(not("the matrix", "exclude", expected, item));
             continue;
         };
+        if table.is_empty() {
+            let help = "name an axis and its value, or remove the entry".to_owned();
+            mistakes.push(wrong("an entry of `exclude` says nothing", Some(help), item.span()));
+            continue;
+        }
         let mut conditions: Vec<(usize, BTreeSet<usize>)> = Vec::new();
         let mut unpinned = true;
         tables::leaves(table, &mut Vec::new(), &mut |path, value| {
