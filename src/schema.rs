@@ -31,7 +31,10 @@ pub fn schema(registry: &Registry) -> Value {
             "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},
             "then": {"$ref": format!("#/$defs/stage.{name}")},
         }));
-        kinds.insert(name.into(), json!({"$ref": format!("#/$defs/params.{name}")}));
+        kinds.insert(
+            name.into(),
+            json!({"$ref": format!("#/$defs/params.{name}")}),
+        );
         names.push(json!({"const": name, "description": kind.about()}));
     }
     names.push(reference("variable"));
@@ -189,9 +192,15 @@ fn params(kind: &dyn Kind, defs: &mut Map<String, Value>) -> Value {
     let prefix = format!("{}.", kind.name());
     loosen(&mut schema, &prefix);
     if let Some(Value::Object(inner)) = schema.get_mut("$defs").map(Value::take) {
-        defs.extend(inner.into_iter().map(|(name, def)| (format!("{prefix}{name}"), def)));
+        defs.extend(
+            inner
+                .into_iter()
+                .map(|(name, def)| (format!("{prefix}{name}"), def)),
+        );
     }
-    schema.get_mut("properties").map_or_else(|| json!({}), Value::take)
+    schema
+        .get_mut("properties")
+        .map_or_else(|| json!({}), Value::take)
 }
 
 /// Lets variables stand anywhere and values be missing, and renames what is referred to.
@@ -239,7 +248,10 @@ fn allow_variable(schema: &mut Value) {
             outer.extend(map.remove(note).map(|value| (note.to_owned(), value)));
         }
     }
-    outer.insert("anyOf".into(), json!([schema.take(), reference("variable")]));
+    outer.insert(
+        "anyOf".into(),
+        json!([schema.take(), reference("variable")]),
+    );
     *schema = Value::Object(outer);
 }
 
@@ -249,7 +261,10 @@ fn stage(kind: &dyn Kind, params: Value) -> Value {
         _ => Map::new(),
     };
     let ports = kind.ports().inputs;
-    let inputs: Map<String, Value> = ports.iter().map(|i| (i.name.to_owned(), input(i))).collect();
+    let inputs: Map<String, Value> = ports
+        .iter()
+        .map(|i| (i.name.to_owned(), input(i)))
+        .collect();
     properties.insert("kind".into(), json!({}));
     properties.insert(
         "inputs".into(),
@@ -262,7 +277,10 @@ fn stage(kind: &dyn Kind, params: Value) -> Value {
     );
     properties.insert("threads".into(), threads());
     properties.insert("memory".into(), memory());
-    properties.insert("device".into(), device("Where it computes; not in its key."));
+    properties.insert(
+        "device".into(),
+        device("Where it computes; not in its key."),
+    );
     properties.insert(
         "time-limit".into(),
         json!({
@@ -331,18 +349,30 @@ mod tests {
     #[test]
     fn wrong_pipelines_do_not() {
         let stage = |rest: &str| problems(&format!("[stage.a]\n{rest}"));
-        assert_eq!(stage("kind = 'letters'\ntext = 'x'\ncount = '${n}'"), [] as [&str; 0]);
+        assert_eq!(
+            stage("kind = 'letters'\ntext = 'x'\ncount = '${n}'"),
+            [] as [&str; 0]
+        );
         for (rest, place) in [
             ("kind = 'letters'\ncuont = 2", "/stage/a/cuont"),
             ("kind = 'letters'\ncount = 'two'", "/stage/a/count"),
             ("kind = 'letters'\ntail.names = [1]", "/stage/a/tail"),
             ("kind = 'leters'", "/stage/a/kind"),
-            ("kind = 'upper'\ninputs.row = 'a.rows'", "/stage/a/inputs/row"),
+            (
+                "kind = 'upper'\ninputs.row = 'a.rows'",
+                "/stage/a/inputs/row",
+            ),
             ("kind = 'upper'\ninputs.rows = 'a'", "/stage/a/inputs/rows"),
-            ("kind = 'table'\ninputs.arms = 'a.evaluation'", "/stage/a/inputs/arms"),
+            (
+                "kind = 'table'\ninputs.arms = 'a.evaluation'",
+                "/stage/a/inputs/arms",
+            ),
         ] {
             let problems = stage(rest);
-            assert!(problems.iter().any(|p| p.starts_with(place)), "{rest}: {problems:?}");
+            assert!(
+                problems.iter().any(|p| p.starts_with(place)),
+                "{rest}: {problems:?}"
+            );
         }
         assert!(!problems("[stages.a]\nkind = 'letters'").is_empty());
         assert!(!problems("[matrix]\naxis.a.count = [1]").is_empty());

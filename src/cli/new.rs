@@ -27,7 +27,9 @@ impl Arguments {
         };
         let mut new = std::fs::File::create_new(&self.file).map_err(cannot)?;
         new.write_all(TEMPLATE.as_bytes()).map_err(cannot)?;
-        story(&format!("wrote {file}; `starling plan {file}` says what it would run"));
+        story(&format!(
+            "wrote {file}; `starling plan {file}` says what it would run"
+        ));
         Ok(exit::DONE)
     }
 }

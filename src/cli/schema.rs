@@ -12,10 +12,7 @@ use super::session::Session;
 pub(crate) struct Arguments {}
 
 impl Arguments {
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "every command has this form"
-    )]
+    #[expect(clippy::unnecessary_wraps, reason = "every command has this form")]
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         output::json(&schema::schema(&session.registry));
         Ok(exit::DONE)

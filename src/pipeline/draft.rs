@@ -314,9 +314,10 @@ fn parameter(draft: &Draft<'_>, problem: Problem) -> Mistake {
         _ => message,
     };
     let help = match draft.origins.get(&span.start) {
-        Some(origin) if help.is_none() => {
-            Some(format!("this is the value of the variable `{}`", origin.name))
-        }
+        Some(origin) if help.is_none() => Some(format!(
+            "this is the value of the variable `{}`",
+            origin.name
+        )),
         _ => help,
     };
     Mistake::Parameter {

@@ -15,7 +15,9 @@ use toml::de::{DeTable, DeValue};
 use super::{Mistake, Sources, Span, settings, tables};
 
 /// The tables of a pipeline.
-const TABLES: &[&str] = &["stage", "vars", "matrix", "profile", "run", "extends", "include"];
+const TABLES: &[&str] = &[
+    "stage", "vars", "matrix", "profile", "run", "extends", "include",
+];
 /// Those that an included file may have.
 const PART_TABLES: &[&str] = &["stage", "vars", "profile", "include"];
 
@@ -31,7 +33,10 @@ impl Texts {
         while let Some(held) = last.first.get() {
             last = &held.1;
         }
-        &last.first.get_or_init(|| Box::new((text, Self::default()))).0
+        &last
+            .first
+            .get_or_init(|| Box::new((text, Self::default())))
+            .0
     }
 }
 
@@ -241,7 +246,10 @@ impl<'t> Reader<'_, 't> {
             let circle: Vec<&str> = self.names[start..].iter().map(String::as_str).collect();
             let circle = circle.join(" → ");
             wrong(
-                format!("files name each other in a circle: {circle} → {}", shown.display()),
+                format!(
+                    "files name each other in a circle: {circle} → {}",
+                    shown.display()
+                ),
                 Some("one of them must do without the next"),
             );
             return None;
@@ -254,14 +262,19 @@ impl<'t> Reader<'_, 't> {
             Err(error) => {
                 let byte = error.utf8_error().valid_up_to();
                 wrong(
-                    format!("{} is not UTF-8 text: byte {byte} belongs to no character", shown.display()),
+                    format!(
+                        "{} is not UTF-8 text: byte {byte} belongs to no character",
+                        shown.display()
+                    ),
                     None,
                 );
                 return None;
             }
         };
         let inner = shown.parent().unwrap_or_else(|| Path::new("")).to_owned();
-        let base = self.sources.add(shown.display().to_string(), text.as_str(), &inner);
+        let base = self
+            .sources
+            .add(shown.display().to_string(), text.as_str(), &inner);
         let table = self.parse(self.texts.hold(text), base);
         self.open.push(id);
         self.names.push(shown.display().to_string());
@@ -274,7 +287,9 @@ impl<'t> Reader<'_, 't> {
     /// Adds the tables of an included file; what both have is reported.
     fn join(&mut self, layer: &mut DeTable<'t>, part: DeTable<'t>) {
         for (table, value) in part {
-            let DeValue::Table(entries) = value.get_ref() else { continue };
+            let DeValue::Table(entries) = value.get_ref() else {
+                continue;
+            };
             let Some(DeValue::Table(own)) = layer
                 .get_mut(table.get_ref().as_ref())
                 .map(Spanned::get_mut)

@@ -448,7 +448,10 @@ impl Mistake {
             }
             Self::VariableCycle { names, spans } => {
                 let next = names.iter().cycle().skip(1);
-                let words = names.iter().zip(next).map(|(a, b)| format!("`{a}` mentions `{b}`"));
+                let words = names
+                    .iter()
+                    .zip(next)
+                    .map(|(a, b)| format!("`{a}` mentions `{b}`"));
                 return spans.iter().cloned().zip(words.map(Some)).collect();
             }
             _ => None,
@@ -482,13 +485,11 @@ impl Mistake {
             Self::UnknownVariable { near, place, .. } if place == "`--set`" => {
                 did_you_mean(near.as_ref()).or_else(|| Some("begin it in `[vars]`".to_owned()))
             }
-            Self::UnknownVariable { near, name, .. } => {
-                did_you_mean(near.as_ref()).or_else(|| {
-                    Some(format!(
-                        "give it a value in `[vars]`; `$${{{name}}}` is the text `${{{name}}}`"
-                    ))
-                })
-            }
+            Self::UnknownVariable { near, name, .. } => did_you_mean(near.as_ref()).or_else(|| {
+                Some(format!(
+                    "give it a value in `[vars]`; `$${{{name}}}` is the text `${{{name}}}`"
+                ))
+            }),
             Self::UnusedVariable { name, .. } => Some(format!(
                 "mention it as \"${{{name}}}\" where it belongs, or remove it"
             )),
@@ -550,8 +551,9 @@ impl Mistake {
     /// The stage that it is in, with its point.
     fn stage(&self) -> Option<&str> {
         match self {
-            Self::BadSetting { place, .. }
-            | Self::UnknownVariable { place, .. } => place.strip_prefix("stage `")?.strip_suffix('`'),
+            Self::BadSetting { place, .. } | Self::UnknownVariable { place, .. } => {
+                place.strip_prefix("stage `")?.strip_suffix('`')
+            }
             Self::MissingKind { stage, .. }
             | Self::UnknownKind { stage, .. }
             | Self::Parameter { stage, .. }
@@ -570,7 +572,10 @@ impl Mistake {
 
     /// Whether it is the same mistake as another, in a stage that another point made of the same text.
     fn repeats(&self, other: &Self) -> bool {
-        let base = |m: &Self| m.stage().map(|s| s.split('@').next().unwrap_or(s).to_owned());
+        let base = |m: &Self| {
+            m.stage()
+                .map(|s| s.split('@').next().unwrap_or(s).to_owned())
+        };
         self == other
             || (self.code() == other.code()
                 && self.span() == other.span()
@@ -610,7 +615,10 @@ impl Mistakes {
                 kept.push(mistake);
             }
         }
-        Self { sources, list: kept }
+        Self {
+            sources,
+            list: kept,
+        }
     }
 
     /// How they are shown; see the private module `render`.

@@ -22,9 +22,9 @@ mod render;
 mod settings;
 mod sources;
 mod tables;
-mod vars;
 #[cfg(test)]
 mod tests;
+mod vars;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -41,7 +41,8 @@ pub(super) fn read<'t>(
                     mistakes.push(Mistake::UnknownVariable {
                         place: "`--set`".to_owned(),
                         name: name.to_owned(),
-                        near: nearest(name, variables.iter().map(String::as_str)).map(str::to_owned),
+                        near: nearest(name, variables.iter().map(String::as_str))
+                            .map(str::to_owned),
                         span: variable.span(),
                     });
                 }

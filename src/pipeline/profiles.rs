@@ -54,7 +54,10 @@ pub(super) fn read<'t>(
             help: Some(match nearest(asked.name, names()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if known.is_empty() => {
-                    format!("the pipeline has none; `[profile.{}]` would begin it", asked.name)
+                    format!(
+                        "the pipeline has none; `[profile.{}]` would begin it",
+                        asked.name
+                    )
                 }
                 None => format!("its profiles: {}", super::mistake::list(known)),
             }),

@@ -11,8 +11,8 @@ use super::matrix::expand::{self, Layers};
 use super::mistake::Mistakes;
 use super::profiles::{self, Asked, Profile};
 use super::{
-    Device, Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, Span, edges, matrix,
-    order, overrides, settings, tables, vars,
+    Device, Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, Span, edges,
+    matrix, order, overrides, settings, tables, vars,
 };
 use crate::Registry;
 
@@ -80,11 +80,24 @@ pub fn read(
     sources.add(file, text, folder);
     let (changes, asked) = changes(sets, &mut sources, folder);
     let texts = Texts::default();
-    let mut document =
-        files::read(Path::new(file), folder, text, &texts, &mut sources, &mut mistakes);
+    let mut document = files::read(
+        Path::new(file),
+        folder,
+        text,
+        &texts,
+        &mut sources,
+        &mut mistakes,
+    );
     let mut settings = run_settings(document.take("run"), &mut mistakes);
 
-    let made = make(&mut document, &changes, asked.as_ref(), registry, text.len(), &mut mistakes);
+    let made = make(
+        &mut document,
+        &changes,
+        asked.as_ref(),
+        registry,
+        text.len(),
+        &mut mistakes,
+    );
     if made.stages.is_empty() && mistakes.is_empty() && document.broken.is_empty() {
         let span = 0..text.lines().next().map_or(0, str::len);
         mistakes.push(Mistake::NoStages { span });
@@ -202,7 +215,9 @@ fn make<'t>(
         sets: &sets,
         has_matrix,
     };
-    layers.scope((!matrix.is_empty()).then_some(0)).check(mistakes);
+    layers
+        .scope((!matrix.is_empty()).then_some(0))
+        .check(mistakes);
     unused(&stages, &layers, own, mistakes);
     let points = matrix.points();
     Stages {
@@ -220,8 +235,12 @@ fn given(matrix: &DeTable<'_>) -> Vec<String> {
     }
     let arms = inner(matrix, "arms").into_iter().flat_map(DeTable::values);
     let arms = arms.filter_map(|arm| arm.get_ref().as_table());
-    let changed = arms.chain(inner(matrix, "axes")).filter_map(|t| inner(t, "vars"));
-    let names = changed.flat_map(DeTable::keys).map(|k| k.get_ref().to_string());
+    let changed = arms
+        .chain(inner(matrix, "axes"))
+        .filter_map(|t| inner(t, "vars"));
+    let names = changed
+        .flat_map(DeTable::keys)
+        .map(|k| k.get_ref().to_string());
     let seed = matrix.contains_key("seeds").then(|| "seed".to_owned());
     names.chain(seed).collect()
 }
@@ -245,12 +264,7 @@ fn stands_alone(mistake: &Mistake, given: &[String]) -> bool {
 /// Reports variables of the pipeline's own file and axes over variables that no stage mentions.
 ///
 /// Those of other files may be there for other pipelines.
-fn unused(
-    stages: &DeTable<'_>,
-    layers: &Layers<'_, '_>,
-    own: usize,
-    mistakes: &mut Vec<Mistake>,
-) {
+fn unused(stages: &DeTable<'_>, layers: &Layers<'_, '_>, own: usize, mistakes: &mut Vec<Mistake>) {
     let own = layers.vars.keys().filter(|k| k.span().start < own);
     let own = own.map(|k| (k.get_ref().as_ref(), k.span()));
     let declared: Vec<(&str, Span)> = own.chain(layers.matrix.variables()).collect();

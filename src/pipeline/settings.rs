@@ -135,7 +135,11 @@ fn parse_size(text: &str) -> Option<u64> {
     }
     let part: u64 = format!("{part:0<digits$}").parse().ok()?;
     let factor = 10_u64.pow(u32::try_from(digits).ok()?);
-    let bytes = whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(part)?;
+    let bytes = whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(factor)?
+        .checked_add(part)?;
     (bytes > 0).then_some(bytes)
 }
 
@@ -148,7 +152,18 @@ mod tests {
         assert_eq!(parse_size("16GB"), Some(16_000_000_000));
         assert_eq!(parse_size("1.5 GB"), Some(1_500_000_000));
         assert_eq!(parse_size("900MB"), Some(900_000_000));
-        for wrong in ["", "GB", "5", "-1GB", "1.GB", ".5GB", "1e3MB", "0kB", "1.2345kB", "99999999999TB"] {
+        for wrong in [
+            "",
+            "GB",
+            "5",
+            "-1GB",
+            "1.GB",
+            ".5GB",
+            "1e3MB",
+            "0kB",
+            "1.2345kB",
+            "99999999999TB",
+        ] {
             assert_eq!(parse_size(wrong), None, "{wrong}");
         }
     }

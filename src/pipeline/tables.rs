@@ -58,7 +58,10 @@ fn shift(span: &Span, base: usize) -> Span {
 }
 
 /// The value at a dotted path.
-pub(super) fn at<'v, 't>(table: &'v DeTable<'t>, path: &[String]) -> Option<&'v Spanned<DeValue<'t>>> {
+pub(super) fn at<'v, 't>(
+    table: &'v DeTable<'t>,
+    path: &[String],
+) -> Option<&'v Spanned<DeValue<'t>>> {
     let (last, tables) = path.split_last()?;
     let mut table = table;
     for segment in tables {
@@ -68,10 +71,7 @@ pub(super) fn at<'v, 't>(table: &'v DeTable<'t>, path: &[String]) -> Option<&'v 
 }
 
 /// A table that holds one value at a path; `keys` are the path's segments with their places.
-pub(super) fn nested<'t>(
-    keys: &[Spanned<String>],
-    value: Spanned<DeValue<'t>>,
-) -> DeTable<'t> {
+pub(super) fn nested<'t>(keys: &[Spanned<String>], value: Spanned<DeValue<'t>>) -> DeTable<'t> {
     let mut keys = keys.iter().rev();
     let mut table = DeTable::new();
     let key = |k: &Spanned<String>| Spanned::new(k.span(), k.get_ref().clone().into());

@@ -34,7 +34,13 @@ fn read_file(path: &Path, registry: &Registry) -> Result<Pipeline, Mistakes> {
     let name = path.file_name().expect("a file").to_string_lossy();
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = path.parent().and_then(|f| f.strip_prefix(package).ok());
-    read(&name, folder.expect("a folder of the package"), &text, &sets, registry)
+    read(
+        &name,
+        folder.expect("a folder of the package"),
+        &text,
+        &sets,
+        registry,
+    )
 }
 
 #[test]
@@ -302,16 +308,30 @@ fn shown(pipeline: &Pipeline, param: &str) -> String {
         let inputs: Vec<String> = stage
             .inputs
             .iter()
-            .map(|i| format!("{} <- {}.{}", i.path(), pipeline.stages[i.stage].name, i.output))
+            .map(|i| {
+                format!(
+                    "{} <- {}.{}",
+                    i.path(),
+                    pipeline.stages[i.stage].name,
+                    i.output
+                )
+            })
             .collect();
         let value = stage.params.get(param).map(|v| format!(" {param}={v}"));
-        text.push_str(&format!("{}{} [{}]\n", stage.name, value.unwrap_or_default(), inputs.join(", ")));
+        text.push_str(&format!(
+            "{}{} [{}]\n",
+            stage.name,
+            value.unwrap_or_default(),
+            inputs.join(", ")
+        ));
     }
     text
 }
 
 fn good(name: &str) -> Pipeline {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pipelines/good").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/pipelines/good")
+        .join(name);
     read_file(&path, &registry()).unwrap_or_else(|m| panic!("{}", m.render(false)))
 }
 
@@ -336,16 +356,46 @@ fn variables_have_types_and_places() {
 fn a_matrix_makes_what_differs_and_no_more() {
     let pipeline = good("matrix.toml");
     assert_eq!(pipeline.points, 7);
-    insta::assert_snapshot!(shown(&pipeline, "updates"), @"");
+    insta::assert_snapshot!(shown(&pipeline, "updates"), @r##"
+    letters []
+    noise@seed=1 []
+    noise@seed=2 []
+    noise@seed=3 []
+    student@short,updates=1,lr=#1 updates=1 [rows <- letters.rows]
+    score@short,updates=1,lr=#1,seed=1 [student <- student@short,updates=1,lr=#1.student, rows <- noise@seed=1.rows]
+    by_seed@short,updates=1,lr=#1 [arms."seed=1" <- score@short,updates=1,lr=#1,seed=1.evaluation]
+    baseline [student <- student@short,updates=1,lr=#1.student, rows <- letters.rows]
+    start updates=1 [rows <- letters.rows]
+    student@long,updates=1,lr=#1 updates=1 [rows <- letters.rows, student <- start.student]
+    student@long,updates=10,lr=0.2 updates=10 [rows <- letters.rows, student <- start.student]
+    score@long,updates=1,lr=#1,seed=1 [student <- student@long,updates=1,lr=#1.student, rows <- noise@seed=1.rows]
+    score@long,updates=1,lr=#1,seed=2 [student <- student@long,updates=1,lr=#1.student, rows <- noise@seed=2.rows]
+    score@long,updates=1,lr=#1,seed=3 [student <- student@long,updates=1,lr=#1.student, rows <- noise@seed=3.rows]
+    score@long,updates=10,lr=0.2,seed=1 [student <- student@long,updates=10,lr=0.2.student, rows <- noise@seed=1.rows]
+    score@long,updates=10,lr=0.2,seed=2 [student <- student@long,updates=10,lr=0.2.student, rows <- noise@seed=2.rows]
+    score@long,updates=10,lr=0.2,seed=3 [student <- student@long,updates=10,lr=0.2.student, rows <- noise@seed=3.rows]
+    table [arms."long,updates=1,lr=#1,seed=1" <- score@long,updates=1,lr=#1,seed=1.evaluation, arms."long,updates=1,lr=#1,seed=2" <- score@long,updates=1,lr=#1,seed=2.evaluation, arms."long,updates=1,lr=#1,seed=3" <- score@long,updates=1,lr=#1,seed=3.evaluation, arms."long,updates=10,lr=0.2,seed=1" <- score@long,updates=10,lr=0.2,seed=1.evaluation, arms."long,updates=10,lr=0.2,seed=2" <- score@long,updates=10,lr=0.2,seed=2.evaluation, arms."long,updates=10,lr=0.2,seed=3" <- score@long,updates=10,lr=0.2,seed=3.evaluation, arms."short,updates=1,lr=#1,seed=1" <- score@short,updates=1,lr=#1,seed=1.evaluation]
+    by_seed@long,updates=1,lr=#1 [arms."seed=1" <- score@long,updates=1,lr=#1,seed=1.evaluation, arms."seed=2" <- score@long,updates=1,lr=#1,seed=2.evaluation, arms."seed=3" <- score@long,updates=1,lr=#1,seed=3.evaluation]
+    by_seed@long,updates=10,lr=0.2 [arms."seed=1" <- score@long,updates=10,lr=0.2,seed=1.evaluation, arms."seed=2" <- score@long,updates=10,lr=0.2,seed=2.evaluation, arms."seed=3" <- score@long,updates=10,lr=0.2,seed=3.evaluation]
+    both [arms.base <- baseline.evaluation, arms.best <- score@long,updates=10,lr=0.2,seed=1.evaluation, arms."long,updates=1,lr=#1,seed=2" <- score@long,updates=1,lr=#1,seed=2.evaluation, arms."long,updates=10,lr=0.2,seed=2" <- score@long,updates=10,lr=0.2,seed=2.evaluation]
+    "##);
 }
 
 #[test]
 fn a_profile_changes_what_it_names() {
     let pipeline = good("profiles.toml");
-    let [letters, train] = &pipeline.stages[..] else { panic!("two stages") };
+    let [letters, train] = &pipeline.stages[..] else {
+        panic!("two stages")
+    };
     assert_eq!(letters.params["count"], 100);
-    assert_eq!((&train.params["updates"], &train.params["lr"]), (&7.into(), &0.25.into()));
-    assert_eq!((pipeline.settings.threads, pipeline.settings.memory), (Some(8), Some(64_000_000_000)));
+    assert_eq!(
+        (&train.params["updates"], &train.params["lr"]),
+        (&7.into(), &0.25.into())
+    );
+    assert_eq!(
+        (pipeline.settings.threads, pipeline.settings.memory),
+        (Some(8), Some(64_000_000_000))
+    );
     assert_eq!(train.memory, Some(1_500_000_000));
     // The kinds for tests compute on processors only, whatever the profile would like.
     assert_eq!((letters.device, train.device), (Device::Cpu, Device::Cpu));
@@ -374,7 +424,10 @@ fn files_are_put_together() {
     let letters = &extended.stages[extended.find("letters").expect("there")];
     assert_eq!(letters.params["text"], "xyz");
     assert_eq!(letters.params["count"], 2);
-    assert_eq!(extended.place(&letters.param_span("count")).to_string(), "extended.toml:10:9");
+    assert_eq!(
+        extended.place(&letters.param_span("count")).to_string(),
+        "extended.toml:10:9"
+    );
     let large = &extended.stages[extended.find("large").expect("there")];
     assert_eq!(extended.stages[large.inputs[0].stage].name, "more");
 }

@@ -88,9 +88,7 @@ pub(super) fn check_names(definitions: &DeTable<'_>, mistakes: &mut Vec<Mistake>
         if !is_name(name.get_ref()) {
             mistakes.push(Mistake::Variable {
                 message: format!("`{}` cannot be the name of a variable", name.get_ref()),
-                help: Some(
-                    "use 1 to 64 letters, digits, `-` and `_`, a letter first".to_owned(),
-                ),
+                help: Some("use 1 to 64 letters, digits, `-` and `_`, a letter first".to_owned()),
                 span: name.span(),
             });
         }
@@ -218,12 +216,13 @@ impl<'d, 't> Scope<'d, 't> {
         for piece in parts {
             match piece {
                 Piece::Text(text) => whole.push_str(text),
-                Piece::Variable(name) => match self.mention(place, name, span, mistakes) {
-                    Some(value) => match scalar(value.get_ref()) {
-                        Some(text) => whole.push_str(&text),
-                        None => {
-                            wrong = true;
-                            mistakes.push(Mistake::Variable {
+                Piece::Variable(name) => {
+                    match self.mention(place, name, span, mistakes) {
+                        Some(value) => match scalar(value.get_ref()) {
+                            Some(text) => whole.push_str(&text),
+                            None => {
+                                wrong = true;
+                                mistakes.push(Mistake::Variable {
                                 message: format!(
                                     "{place}: `${{{name}}}` is {} and cannot stand within a string",
                                     super::settings::article(value.get_ref().type_str())
@@ -231,10 +230,11 @@ impl<'d, 't> Scope<'d, 't> {
                                 help: Some(format!("write \"${{{name}}}\" alone, for the value as it is")),
                                 span: span.clone(),
                             });
-                        }
-                    },
-                    None => wrong = true,
-                },
+                            }
+                        },
+                        None => wrong = true,
+                    }
+                }
                 Piece::Wrong(part) => {
                     wrong = true;
                     mistakes.push(Mistake::Variable {

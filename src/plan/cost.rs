@@ -156,7 +156,10 @@ mod tests {
 
     #[test]
     fn work_scales_time() {
-        let (old, new) = (json!({"updates": 10, "batch": 4}), json!({"updates": 30, "batch": 2}));
+        let (old, new) = (
+            json!({"updates": 10, "batch": 4}),
+            json!({"updates": 30, "batch": 2}),
+        );
         assert!((ratio(&old, &new, &["updates", "batch"]) - 1.5).abs() < 1e-12);
         assert!((ratio(&old, &new, &[]) - 1.0).abs() < 1e-12);
         // What is absent or nothing says nothing.

@@ -79,9 +79,8 @@ impl History {
     /// The records of a kind to compare a stage with, newest first.
     fn candidates<'h>(&'h self, stage: &'h str, kind: &str) -> impl Iterator<Item = &'h Past> {
         let of_kind = self.by_kind.get(kind).map_or(&[][..], Vec::as_slice);
-        let wanted = move |(n, past): &(usize, &Past)| {
-            *n < MOST_COMPARED || past.record.stage == stage
-        };
+        let wanted =
+            move |(n, past): &(usize, &Past)| *n < MOST_COMPARED || past.record.stage == stage;
         let pasts = of_kind.iter().map(|&n| &self.records[n]).enumerate();
         pasts.filter(wanted).map(|(_, past)| past)
     }
@@ -112,11 +111,7 @@ impl History {
 
     /// The records of the same kind whose parameters differ least, newest first, at most three; what they
     /// read is not compared. Records of the same version come before others.
-    pub(super) fn alike<'h>(
-        &'h self,
-        stage: &'h str,
-        fields: &KeyFields,
-    ) -> Vec<&'h ActionRecord> {
+    pub(super) fn alike<'h>(&'h self, stage: &'h str, fields: &KeyFields) -> Vec<&'h ActionRecord> {
         let lines = fields.lines();
         let no_param = |path: &str| !path.starts_with("params");
         let mut best: Option<(bool, usize)> = None;
@@ -181,11 +176,15 @@ fn each_difference<'l>(
         };
         let (path, before, after) = match order {
             Ordering::Less => {
-                let Some((path, value)) = old.next() else { return };
+                let Some((path, value)) = old.next() else {
+                    return;
+                };
                 (path, Some(value), None)
             }
             Ordering::Greater => {
-                let Some((path, value)) = new.next() else { return };
+                let Some((path, value)) = new.next() else {
+                    return;
+                };
                 (path, None, Some(value))
             }
             Ordering::Equal => {

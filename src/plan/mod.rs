@@ -8,8 +8,8 @@ mod cause;
 mod cost;
 pub mod graph;
 mod history;
-mod same;
 mod resolve;
+mod same;
 mod show;
 #[cfg(test)]
 mod tests;

@@ -81,7 +81,11 @@ fn the_page_is_true() {
             let all = format!("{}{}", said.stdout, said.stderr);
             let (expected, lines): (Vec<&str>, Vec<&str>) =
                 (expected.lines().collect(), all.lines().collect());
-            assert!(says(&expected, &lines), "{command} says\n{all}and not\n{}", expected.join("\n"));
+            assert!(
+                says(&expected, &lines),
+                "{command} says\n{all}and not\n{}",
+                expected.join("\n")
+            );
             commands += 1;
         }
     }
@@ -92,7 +96,9 @@ fn the_page_is_true() {
 fn the_comparison_can_fail() {
     assert!(fits("a … c", "a b   c") && fits("a…", "abc") && fits("…", ""));
     assert!(!fits("a … d", "a b c") && !fits("a", "a b") && !fits("a … b … c", "a c"));
-    assert!(says(&["…", "b"], &["a", "b"]) && !says(&["…", "b"], &["a"]) && !says(&["a"], &["a", "b"]));
+    assert!(
+        says(&["…", "b"], &["a", "b"]) && !says(&["…", "b"], &["a"]) && !says(&["a"], &["a", "b"])
+    );
 }
 
 #[test]
@@ -102,9 +108,16 @@ fn a_new_pipeline_plans_as_written() {
     assert_eq!(new.code, 0, "{}", new.all());
     let plan = space.starling("plan mine.toml");
     assert_eq!(plan.code, 0, "{}", plan.all());
-    assert!(plan.stderr.starts_with("6 points, 21 unique stages: "), "{}", plan.stderr);
+    assert!(
+        plan.stderr.starts_with("6 points, 21 unique stages: "),
+        "{}",
+        plan.stderr
+    );
     let again = space.starling("new mine.toml");
-    assert_eq!((again.code, again.stderr.as_str()), (2, "error: mine.toml exists; name another file\n"));
+    assert_eq!(
+        (again.code, again.stderr.as_str()),
+        (2, "error: mine.toml exists; name another file\n")
+    );
     let default = space.starling("new");
     assert_eq!(default.code, 0, "{}", default.all());
     assert!(space.path("pipeline.toml").exists());
@@ -116,11 +129,18 @@ fn a_graph_is_drawn_in_both_formats() {
     assert_eq!(space.starling("new p.toml").code, 0);
     let mermaid = space.starling("graph p.toml");
     assert_eq!(mermaid.code, 0, "{}", mermaid.all());
-    assert!(mermaid.stdout.starts_with("flowchart LR\n  s0[\"world"), "{}", mermaid.stdout);
+    assert!(
+        mermaid.stdout.starts_with("flowchart LR\n  s0[\"world"),
+        "{}",
+        mermaid.stdout
+    );
     let said = space.starling("graph p.toml --format svg --output p.svg");
     assert_eq!(said.code, 0, "{}", said.all());
     let svg = fs::read_to_string(space.path("p.svg")).expect("written");
-    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert!(
+        svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
     assert!(svg.contains("student@ckd,seed=3"), "{svg}");
     let wrong = space.starling("graph p.toml --format png");
     assert_eq!(wrong.code, 2, "{}", wrong.all());

@@ -234,7 +234,8 @@ fn collecting_spares_what_is_kept() {
     );
     let gone = space.starling("plan two.toml --set world.seed=8");
     assert!(
-        gone.stderr.starts_with("2 stages: 1 ready, 1 blocked\nto go: about "),
+        gone.stderr
+            .starts_with("2 stages: 1 ready, 1 blocked\nto go: about "),
         "{}",
         gone.all()
     );

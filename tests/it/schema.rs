@@ -61,7 +61,11 @@ fn every_pipeline_conforms() {
     // Those of the folder name the schema, so that editors find it.
     for file in files(package().join("pipelines")) {
         let text = fs::read_to_string(&file).expect("readable");
-        assert!(text.starts_with("#:schema ./schema.json\n"), "{}", file.display());
+        assert!(
+            text.starts_with("#:schema ./schema.json\n"),
+            "{}",
+            file.display()
+        );
     }
 }
 
@@ -78,6 +82,9 @@ fn a_typo_does_not_conform() {
     ] {
         let document: toml::Value = toml::from_str(wrong).expect("TOML");
         let document = serde_json::to_value(document).expect("JSON");
-        assert!(!conforms::problems(&schema, &document).is_empty(), "{wrong}");
+        assert!(
+            !conforms::problems(&schema, &document).is_empty(),
+            "{wrong}"
+        );
     }
 }

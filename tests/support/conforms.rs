@@ -87,7 +87,9 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, problems: &mut V
             "$ref" => {
                 let name = rule.as_str().and_then(|r| r.strip_prefix("#/$defs/"));
                 let name = name.unwrap_or_else(|| panic!("{rule} leads elsewhere"));
-                let target = root["$defs"].get(name).unwrap_or_else(|| panic!("no {name}"));
+                let target = root["$defs"]
+                    .get(name)
+                    .unwrap_or_else(|| panic!("no {name}"));
                 check(root, target, value, at, problems);
             }
             "allOf" => {
@@ -113,7 +115,12 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, problems: &mut V
                 }
             }
             "required" => {
-                for name in rule.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                for name in rule
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                {
                     if value.is_object() && value.get(name).is_none() {
                         problems.push(format!("{at}: lacks {name}"));
                     }
@@ -127,8 +134,19 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, problems: &mut V
                 }
             }
             "propertyNames" => {
-                for name in value.as_object().into_iter().flatten().map(|(name, _)| name) {
-                    check(root, rule, &Value::from(name.as_str()), &format!("{at}/{name}"), problems);
+                for name in value
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, _)| name)
+                {
+                    check(
+                        root,
+                        rule,
+                        &Value::from(name.as_str()),
+                        &format!("{at}/{name}"),
+                        problems,
+                    );
                 }
             }
             "additionalProperties" => {
@@ -165,7 +183,9 @@ fn matches(pattern: &str, text: &str) -> bool {
     let word = |text: &str, first: &dyn Fn(char) -> bool| {
         (1..=64).contains(&text.len())
             && text.starts_with(first)
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     let letter = |c: char| c.is_ascii_alphabetic();
     match pattern {

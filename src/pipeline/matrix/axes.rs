@@ -54,7 +54,12 @@ pub(super) fn arms<'t>(
             other => {
                 let value = Spanned::new(value_span, other);
                 let expected = "a table, as in `STAGE.PARAM = value`";
-                mistakes.push(not("the matrix", &format!("arms.{label}"), expected, &value));
+                mistakes.push(not(
+                    "the matrix",
+                    &format!("arms.{label}"),
+                    expected,
+                    &value,
+                ));
                 continue;
             }
         };
@@ -143,7 +148,11 @@ fn axis<'t>(
     }
     if list.is_empty() {
         let help = Some("list at least one value, or remove the axis".to_owned());
-        mistakes.push(wrong(format!("axis `{full}` has no values"), help, value.span()));
+        mistakes.push(wrong(
+            format!("axis `{full}` has no values"),
+            help,
+            value.span(),
+        ));
         return None;
     }
     Some(Axis {
@@ -229,7 +238,10 @@ fn check_stage(
 pub(super) fn check(axes: &mut [Axis<'_>], mistakes: &mut Vec<Mistake>) {
     let names: Vec<String> = axes.iter().map(|a| a.name.clone()).collect();
     for (n, axis) in axes.iter_mut().enumerate() {
-        let twice = names.iter().enumerate().any(|(m, name)| m != n && *name == axis.name);
+        let twice = names
+            .iter()
+            .enumerate()
+            .any(|(m, name)| m != n && *name == axis.name);
         if twice && !axis.is_arms() {
             axis.name = axis.full_name();
         }
@@ -246,7 +258,11 @@ pub(super) fn check(axes: &mut [Axis<'_>], mistakes: &mut Vec<Mistake>) {
         let also = arms.iter().flat_map(|a| &a.values);
         for arm in also.filter(|v| tables::at(&v.changes, &axis.path).is_some()) {
             mistakes.push(wrong(
-                format!("axis `{}` is also changed by the arm `{}`", axis.full_name(), arm.label),
+                format!(
+                    "axis `{}` is also changed by the arm `{}`",
+                    axis.full_name(),
+                    arm.label
+                ),
                 Some("one of them must go; an arm may stand for both".to_owned()),
                 axis.span.clone(),
             ));

@@ -86,7 +86,11 @@ impl<'a, 't> Layers<'a, 't> {
     }
 
     /// The variables that a stage mentions whatever the point, itself or by other variables.
-    pub(in crate::pipeline) fn mentioned(&self, stage: &str, table: &DeValue<'t>) -> BTreeSet<String> {
+    pub(in crate::pipeline) fn mentioned(
+        &self,
+        stage: &str,
+        table: &DeValue<'t>,
+    ) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let add = |table: Option<&DeTable<'t>>, names: &mut BTreeSet<String>| {
             for value in table.into_iter().flat_map(DeTable::values) {
@@ -100,7 +104,10 @@ impl<'a, 't> Layers<'a, 't> {
         }
         for axis in &self.matrix.axes {
             for value in &axis.values {
-                let changes = value.changes.get(stage).and_then(|c| c.get_ref().as_table());
+                let changes = value
+                    .changes
+                    .get(stage)
+                    .and_then(|c| c.get_ref().as_table());
                 add(changes, &mut names);
             }
         }
@@ -109,7 +116,10 @@ impl<'a, 't> Layers<'a, 't> {
             let mut inner = BTreeSet::new();
             let axes = self.matrix.axes.iter().flat_map(|a| &a.values);
             let changed = axes.filter_map(|v| v.changes.get("vars")?.get_ref().as_table());
-            for table in std::iter::once(self.vars).chain(changed).chain(self.sets_of("vars")) {
+            for table in std::iter::once(self.vars)
+                .chain(changed)
+                .chain(self.sets_of("vars"))
+            {
                 if let Some(value) = table.get(name.as_str()) {
                     vars::mentioned(value.get_ref(), &mut inner);
                 }
@@ -176,11 +186,17 @@ fn plain<'t>(
 /// Reports selections where nothing can be selected.
 fn no_selection(stage: &str, table: &DeTable<'_>, mistakes: &mut Vec<Mistake>) {
     each_reference(table, &mut |_, _, text, span| {
-        if let Some(Reference { stage: read, selection: Some(_), output }) = select::parse(text) {
+        if let Some(Reference {
+            stage: read,
+            selection: Some(_),
+            output,
+        }) = select::parse(text)
+        {
             mistakes.push(Mistake::Selection {
                 stage: stage.to_owned(),
                 reference: text.to_owned(),
-                message: "the pipeline has no `[matrix]`, so there is nothing to choose from".to_owned(),
+                message: "the pipeline has no `[matrix]`, so there is nothing to choose from"
+                    .to_owned(),
                 help: Some(format!("write `{read}.{output}`")),
                 span: span.clone(),
             });
@@ -324,7 +340,9 @@ impl<'a, 't> Expansion<'a, 't> {
             if let DeValue::Table(table) = &mut value {
                 layers.put_together(&stage, table, Some(point));
                 let place = format!("stage `{stage}`");
-                layers.scope(Some(point)).substitute(&place, table, &mut origins, mistakes);
+                layers
+                    .scope(Some(point))
+                    .substitute(&place, table, &mut origins, mistakes);
             }
             let mut text = String::new();
             tables::text(&value, &mut text);
@@ -399,11 +417,17 @@ impl<'a, 't> Expansion<'a, 't> {
             .collect();
         for node in &mut self.nodes {
             for variant in &mut node.variants {
-                let DeValue::Table(table) = &variant.value else { continue };
+                let DeValue::Table(table) = &variant.value else {
+                    continue;
+                };
                 let edges = &mut variant.edges;
                 each_reference(table, &mut |port, name, text, span| {
-                    let Some(reference) = select::parse(text) else { return };
-                    let Some(&stage) = names.get(reference.stage) else { return };
+                    let Some(reference) = select::parse(text) else {
+                        return;
+                    };
+                    let Some(&stage) = names.get(reference.stage) else {
+                        return;
+                    };
                     let selection = reference.selection;
                     let choices = match selection.map(|s| select::choices(&self.matrix.axes, s)) {
                         None => vec![Choice::Same; self.matrix.axes.len()],
@@ -448,7 +472,10 @@ impl<'a, 't> Expansion<'a, 't> {
                 });
                 mistakes.push(Mistake::Cycle {
                     spans: spans.collect(),
-                    stages: cycle.iter().map(|&n| self.nodes[n].base.get_ref().clone()).collect(),
+                    stages: cycle
+                        .iter()
+                        .map(|&n| self.nodes[n].base.get_ref().clone())
+                        .collect(),
                 });
             }
         }
@@ -487,7 +514,10 @@ impl<'a, 't> Expansion<'a, 't> {
             let next = instances.len();
             let instance = *seen.entry((variant, lists.clone())).or_insert(next);
             if instance == next {
-                let reads = lists.iter().zip(&pools[variant]).map(|(&l, pool)| pool.lists[l].clone());
+                let reads = lists
+                    .iter()
+                    .zip(&pools[variant])
+                    .map(|(&l, pool)| pool.lists[l].clone());
                 instances.push(Instance {
                     variant,
                     point,
@@ -559,12 +589,7 @@ impl<'a, 't> Expansion<'a, 't> {
     }
 
     /// Names what tells the stages apart: the values of the axes that not all points of a stage share.
-    fn label(
-        &self,
-        instances: &mut [Instance],
-        instance_at: &[usize],
-        relevant: &BTreeSet<usize>,
-    ) {
+    fn label(&self, instances: &mut [Instance], instance_at: &[usize], relevant: &BTreeSet<usize>) {
         if instances.len() < 2 {
             return;
         }
@@ -579,10 +604,13 @@ impl<'a, 't> Expansion<'a, 't> {
         }
         let mut names = BTreeSet::new();
         for (number, instance) in instances.iter_mut().enumerate() {
-            let parts = used[number].iter().enumerate().filter_map(|(axis, values)| {
-                let tells = relevant.contains(&axis) && *values != present[axis];
-                tells.then(|| self.part(axis, values))
-            });
+            let parts = used[number]
+                .iter()
+                .enumerate()
+                .filter_map(|(axis, values)| {
+                    let tells = relevant.contains(&axis) && *values != present[axis];
+                    tells.then(|| self.part(axis, values))
+                });
             let mut label = parts.collect::<Vec<_>>().join(",");
             if !names.insert(label.clone()) {
                 label = format!("{label},{}", number + 1);
@@ -735,7 +763,10 @@ impl<'a, 't> Expansion<'a, 't> {
                         stage: node.base.get_ref().clone(),
                         reference: self.nodes[edge.stage].base.get_ref().clone(),
                         message: format!("two of the things that it gathers are called `{row}`"),
-                        help: Some(format!("gather one of them under a name, as in `inputs.{}.NAME`", edge.port)),
+                        help: Some(format!(
+                            "gather one of them under a name, as in `inputs.{}.NAME`",
+                            edge.port
+                        )),
                         span: edge.span.clone(),
                     });
                 }

@@ -98,7 +98,11 @@ impl<'t> Matrix<'t> {
 
     /// What a value of an axis changes in `stage`, or in the variables.
     fn changes(&self, axis: usize, value: usize, table: &str) -> Option<&DeTable<'t>> {
-        self.axes[axis].values[value].changes.get(table)?.get_ref().as_table()
+        self.axes[axis].values[value]
+            .changes
+            .get(table)?
+            .get_ref()
+            .as_table()
     }
 }
 

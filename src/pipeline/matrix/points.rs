@@ -97,7 +97,11 @@ fn groups(
             let number = match find(axes, text) {
                 Ok(number) => number,
                 Err(help) => {
-                    mistakes.push(wrong(format!("there is no axis `{text}` to zip"), help, name.span()));
+                    mistakes.push(wrong(
+                        format!("there is no axis `{text}` to zip"),
+                        help,
+                        name.span(),
+                    ));
                     continue;
                 }
             };
@@ -160,7 +164,11 @@ fn leave_out(
         };
         if table.is_empty() {
             let help = "name an axis and its value, or remove the entry".to_owned();
-            mistakes.push(wrong("an entry of `exclude` says nothing", Some(help), item.span()));
+            mistakes.push(wrong(
+                "an entry of `exclude` says nothing",
+                Some(help),
+                item.span(),
+            ));
             continue;
         }
         let mut conditions: Vec<(usize, BTreeSet<usize>)> = Vec::new();
@@ -181,7 +189,10 @@ fn leave_out(
         });
         let mut matched = false;
         for (point, kept) in points.iter().zip(&mut kept) {
-            if conditions.iter().all(|(axis, values)| values.contains(&point[*axis])) {
+            if conditions
+                .iter()
+                .all(|(axis, values)| values.contains(&point[*axis]))
+            {
                 matched = true;
                 *kept = false;
             }
@@ -234,7 +245,10 @@ fn condition(
             None => {
                 let labels = axes[axis].values.iter().map(|v| v.label.as_str());
                 mistakes.push(wrong(
-                    format!("`exclude` names a value that `{}` does not have", axes[axis].name),
+                    format!(
+                        "`exclude` names a value that `{}` does not have",
+                        axes[axis].name
+                    ),
                     Some(format!("its values: {}", mistake::list(labels))),
                     item.span(),
                 ));

@@ -20,7 +20,11 @@ pub(super) fn place(count: usize, edges: &[(usize, usize)]) -> Vec<Cell> {
     }
     let mut column = vec![0_usize; count];
     for node in 0..count {
-        column[node] = before[node].iter().map(|&b| column[b] + 1).max().unwrap_or(0);
+        column[node] = before[node]
+            .iter()
+            .map(|&b| column[b] + 1)
+            .max()
+            .unwrap_or(0);
     }
     // A node that reads nothing stands beside its first reader, not at the far left.
     for node in 0..count {

@@ -105,19 +105,35 @@ letters.text = ['a<b>&\"', 'c']
             fields: KeyFields::new("k", 1, serde_json::json!({}), vec![]),
             same_as: None,
         };
-        let blocked = |n| Status::Blocked { waits: vec![n], cause: Cause::First };
+        let blocked = |n| Status::Blocked {
+            waits: vec![n],
+            cause: Cause::First,
+        };
         let stages = pipeline.stages.iter().map(|s| match s.inputs.first() {
             Some(input) => planned(blocked(input.stage)),
             None => planned(Status::Ready(Cause::First)),
         });
-        let plan = Plan { stages: stages.collect(), cost: Cost::default() };
+        let plan = Plan {
+            stages: stages.collect(),
+            cost: Cost::default(),
+        };
         (pipeline, plan)
     }
 
     #[test]
     fn mermaid_is_readable() {
         let (pipeline, plan) = plan();
-        insta::assert_snapshot!(mermaid(&pipeline, &plan), @"");
+        insta::assert_snapshot!(mermaid(&pipeline, &plan), @r##"
+        flowchart LR
+          s0["letters@text=#35;1<br/><small>letters · ready</small>"]:::ready
+          s1["letters@text=c<br/><small>letters · ready</small>"]:::ready
+          s2{{"large@text=#35;1<br/><small>upper · blocked</small>"}}:::blocked
+          s3{{"large@text=c<br/><small>upper · blocked</small>"}}:::blocked
+          s0 -->|"rows, extra"| s2
+          s1 -->|"rows, extra"| s3
+          classDef ready fill:#d6e6fb,stroke:#1f5fae,color:#111
+          classDef blocked fill:#ececec,stroke:#6b6b6b,color:#111,stroke-dasharray:5 3
+        "##);
     }
 
     #[test]

@@ -41,12 +41,17 @@ pub fn svg(pipeline: &Pipeline, plan: &Plan) -> String {
     for (n, stage) in pipeline.stages.iter().enumerate() {
         let (x, y) = drawing.corner(n);
         let look = looks[n];
-        let same = plan.stages[n].same_as.map(|s| pipeline.stages[s].name.as_str());
+        let same = plan.stages[n]
+            .same_as
+            .map(|s| pipeline.stages[s].name.as_str());
         let note = match same {
             Some(first) => format!("{} · the same as {first}", stage.kind),
             None => format!("{} · {}", stage.kind, look.word()),
         };
-        let key = plan.stages[n].key.map(|k| format!(" {}", k.short())).unwrap_or_default();
+        let key = plan.stages[n]
+            .key
+            .map(|k| format!(" {}", k.short()))
+            .unwrap_or_default();
         let width = drawing.widths[cells[n].column];
         let _written = write!(
             text,
@@ -115,13 +120,19 @@ impl<'a> Drawing<'a> {
 
     fn corner(&self, node: usize) -> (f64, f64) {
         let Cell { column, row } = self.cells[node];
-        (self.lefts[column], TOP + self.tops[column] + row as f64 * ROW)
+        (
+            self.lefts[column],
+            TOP + self.tops[column] + row as f64 * ROW,
+        )
     }
 
     fn edge(&self, writer: usize, reader: usize, ports: &[String], text: &mut String) {
         let (x1, y1) = self.corner(writer);
         let (x2, y2) = self.corner(reader);
-        let (x1, y1) = (x1 + self.widths[self.cells[writer].column], y1 + HEIGHT / 2.0);
+        let (x1, y1) = (
+            x1 + self.widths[self.cells[writer].column],
+            y1 + HEIGHT / 2.0,
+        );
         let y2 = y2 + HEIGHT / 2.0;
         let tip = x2 - 6.0;
         let bend = (tip - x1) / 2.0;
@@ -197,7 +208,9 @@ fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\t' | '\n' | '\r' => out.push(' '),
-            c if u32::from(c) < 0x20 || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
+            c if u32::from(c) < 0x20 || matches!(c, '\u{fffe}' | '\u{ffff}') => {
+                out.push('\u{fffd}')
+            }
             c => out.push(c),
         }
     }
