@@ -7,6 +7,7 @@
 //! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
 //! | `run`      | checked pipeline + store → every stage's outputs in the store            |
 //! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
+//! | `schema`   | kinds → the JSON Schema of pipelines                                    |
 //! | `describe` | kinds → what people read about them                                      |
 //! | `exit`     | the exit codes of the command                                            |
 //!
@@ -21,6 +22,7 @@ pub mod plan;
 mod registry;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod suggest;
 #[cfg(test)]
 mod testing;

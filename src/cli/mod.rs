@@ -5,11 +5,14 @@
 mod completions;
 mod fetch;
 mod gc;
+mod graph;
+mod new;
 pub(crate) mod output;
 mod plan;
 pub(crate) mod run;
 mod run_stage;
 mod runs;
+mod schema;
 pub(crate) mod session;
 mod show;
 mod stages;
@@ -52,8 +55,11 @@ enum Command {
     Run(run::Arguments),
     Plan(plan::Arguments),
     Why(why::Arguments),
+    Graph(graph::Arguments),
     Show(show::Arguments),
     Stages(stages::Arguments),
+    New(new::Arguments),
+    Schema(schema::Arguments),
     Runs(runs::Arguments),
     Fetch(fetch::Arguments),
     Gc(gc::Arguments),
@@ -97,6 +103,9 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
     if let Command::Completions(arguments) = &arguments.command {
         return Ok(arguments.run());
     }
+    if let Command::New(arguments) = arguments.command {
+        return arguments.run();
+    }
     if let Command::Lm(arguments) = arguments.command {
         return arguments.run();
     }
@@ -106,8 +115,11 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Run(arguments) => arguments.run(&session),
         Command::Plan(arguments) => arguments.run(&session),
         Command::Why(arguments) => arguments.run(&session),
+        Command::Graph(arguments) => arguments.run(&session),
         Command::Show(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
+        Command::New(arguments) => arguments.run(),
+        Command::Schema(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
         Command::Fetch(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),

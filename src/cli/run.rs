@@ -7,7 +7,7 @@ use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
 
 use super::output::{self, Failure, chain};
-use super::session::Session;
+use super::session::{Changes, Session};
 
 /// Run a pipeline: what the store already holds is not run again
 ///
@@ -17,9 +17,8 @@ use super::session::Session;
 pub(crate) struct Arguments {
     /// The pipeline [default: the built-in quickstart]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
-    #[arg(long, value_name = "STAGE.PARAM=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// CPU threads that all running stages share [default: the pipeline's, else all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -42,14 +41,15 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
-        let (pipeline, _) = session.locked(self.pipeline.as_deref(), &self.set)?;
+        let changes = self.changes.all();
+        let (pipeline, _) = session.locked(self.pipeline.as_deref(), &changes)?;
         Execution {
             threads: self.threads,
             keep_going: self.keep_going || !self.fail_fast,
             retries: self.retries,
             paranoid: self.paranoid,
             json: self.json,
-            overrides: self.set,
+            overrides: changes,
         }
         .run(session, &pipeline)
     }

@@ -46,9 +46,27 @@ pub(crate) struct About {
     /// The pipeline [default: that of the newest run, else the built-in one]
     #[arg(short, long, value_name = "FILE")]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What the command line changes in a pipeline.
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// Change a value of the pipeline, for example `distill.lr=1e-4` or `vars.seed=2`
     #[arg(long, value_name = "STAGE.PARAM=VALUE")]
     set: Vec<String>,
+    /// Use a profile of the pipeline, `[profile.NAME]`
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+impl Changes {
+    /// All of them as texts, the way a run remembers them.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let profile = self.profile.iter().map(|name| format!("profile={name}"));
+        profile.chain(self.set.iter().cloned()).collect()
+    }
 }
 
 impl Session {
@@ -141,13 +159,14 @@ impl Session {
 
     /// The pipeline that a question is about.
     pub(crate) fn about(&self, about: &About, store: &LocalStore) -> Result<Pipeline, Failure> {
+        let changes = about.changes.all();
         if about.pipeline.is_some() {
-            return self.pipeline(about.pipeline.as_deref(), &about.set);
+            return self.pipeline(about.pipeline.as_deref(), &changes);
         }
         let Some(run) = Manifest::newest(store)? else {
-            return self.pipeline(None, &about.set);
+            return self.pipeline(None, &changes);
         };
-        let sets: Vec<String> = run.overrides.iter().chain(&about.set).cloned().collect();
+        let sets: Vec<String> = run.overrides.iter().chain(&changes).cloned().collect();
         if run.pipeline == BUILT_IN_NAME {
             return self.pipeline(None, &sets);
         }

@@ -1,6 +1,7 @@
 //! Black-box tests of the built command: files go in, stdout, stderr and an exit code come out.
 
 mod data;
+mod docs;
 mod house;
 #[path = "../support/hub.rs"]
 #[expect(
@@ -14,6 +15,7 @@ mod lm;
 mod methods;
 mod plans;
 mod resume;
+mod schema;
 mod score;
 mod space;
 mod usage;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,6 +44,8 @@ pub trait Stage: Send + Sync + 'static {
     const ABOUT: &'static str;
     /// Parameters that never change a byte and so stay out of the key, for example `snapshot-every`.
     const NEUTRAL: &'static [&'static str] = &[];
+    /// Numeric parameters that the time is about proportional to, for estimates: updates, samples.
+    const WORK: &'static [&'static str] = &[];
     /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
     const DEVICES: &'static [&'static str] = &["cpu"];
     /// Whether it costs less than starting a process and than making its outputs durable. A worker then runs several
@@ -127,6 +130,10 @@ pub trait Kind: Send + Sync {
     fn determinism(&self) -> Determinism;
     /// See [`Stage::CHUNKS`].
     fn chunks(&self) -> Option<Chunks>;
+    /// See [`Stage::WORK`].
+    fn work(&self) -> &'static [&'static str];
+    /// See [`Stage::DEVICES`].
+    fn devices(&self) -> &'static [&'static str];
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
@@ -170,10 +177,17 @@ pub trait Kind: Send + Sync {
 /// Erases a stage's types.
 #[must_use]
 pub fn erase<S: Stage>() -> Box<dyn Kind> {
-    Box::new(Erased::<S>(PhantomData))
+    Box::new(Erased::<S> {
+        names: OnceLock::new(),
+        stage: PhantomData,
+    })
 }
 
-struct Erased<S>(PhantomData<fn() -> S>);
+struct Erased<S> {
+    /// The names of the parameters: making a schema is slow, and a pipeline may have thousands of stages.
+    names: OnceLock<Vec<String>>,
+    stage: PhantomData<fn() -> S>,
+}
 
 fn typed<S: Stage>(params: serde_json::Value) -> Result<S::Params, StageError> {
     serde_json::from_value(params)
@@ -202,6 +216,12 @@ impl<S: Stage> Kind for Erased<S> {
     fn chunks(&self) -> Option<Chunks> {
         S::CHUNKS
     }
+    fn work(&self) -> &'static [&'static str] {
+        S::WORK
+    }
+    fn devices(&self) -> &'static [&'static str] {
+        S::DEVICES
+    }
     fn ports(&self) -> Ports {
         S::ports()
     }
@@ -216,7 +236,8 @@ impl<S: Stage> Kind for Erased<S> {
         params::schema::<S::Params>()
     }
     fn parse(&self, table: Spanned<DeTable<'_>>) -> Parsed {
-        params::read::<S::Params>(table, S::check)
+        let names = self.names.get_or_init(params::names_of::<S::Params>);
+        params::read::<S::Params>(table, names, S::check)
     }
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError> {
         Ok(S::externals(&typed::<S>(params.clone())?))

@@ -71,6 +71,7 @@ impl Stage for Evaluate {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "examines a model on held-out rows";
+    const WORK: &'static [&'static str] = &["items", "samples"];
     type Params = Params;
 
     fn ports() -> Ports {
