@@ -194,6 +194,7 @@ const METHODS: [&str; 10] = [
     "luffy",
     "examined",
     "comparison",
+    "exported",
 ];
 
 fn digests(space: &Space, store: &str) -> BTreeMap<String, String> {
