@@ -2,7 +2,9 @@
 
 mod pythonic;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 use starling_text::json::{self, Map, ParseError, Value};
 use starling_text::python;
 use thiserror::Error;
@@ -208,28 +210,34 @@ pub(crate) fn next_span<'a>(text: &'a str, open: &str, close: &str) -> Option<(&
     ))
 }
 
-/// How many shortest `open…close` spans a text holds, one after the other.
-pub(crate) fn count_spans(mut text: &str, open: &str, close: &str) -> usize {
-    let mut spans = 0;
-    while let Some((_, rest)) = next_span(text, open, close) {
-        spans += 1;
-        text = rest;
-    }
-    spans
-}
-
 /// Splits a turn into thought and answer: the inside of the one `<think>…</think>` span, and what follows
 /// the last `</think>`. The count of spans is the error when it is not one.
 ///
 /// # Errors
 /// The number of spans found.
 pub fn split_thought(generation: &str) -> Result<(&str, &str), usize> {
-    let spans = count_spans(generation, "<think>", "</think>");
-    match (
-        next_span(generation, "<think>", "</think>"),
-        generation.rsplit_once("</think>"),
-    ) {
-        (Some((thought, _)), Some((_, answer))) if spans == 1 => Ok((thought, answer)),
+    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("<think>"));
+    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("</think>"));
+    let bytes = generation.as_bytes();
+    let (mut spans, mut at, mut thought, mut last) = (0, 0, 0..0, None);
+    while let Some(start) = OPENING.find(&bytes[at..]).map(|n| at + n + "<think>".len()) {
+        let Some(end) = CLOSING.find(&bytes[start..]).map(|n| start + n) else {
+            break;
+        };
+        if spans == 0 {
+            thought = start..end;
+        }
+        spans += 1;
+        at = end + "</think>".len();
+        last = Some(at);
+    }
+    // Closing tags may follow the last span.
+    while let Some(end) = CLOSING.find(&bytes[at..]).map(|n| at + n) {
+        at = end + "</think>".len();
+        last = Some(at);
+    }
+    match last {
+        Some(last) if spans == 1 => Ok((&generation[thought], &generation[last..])),
         _ => Err(spans),
     }
 }
