@@ -121,7 +121,7 @@ fn main() {
     measure("similarity of two calls' arguments", calls.len(), || {
         for (a, b) in &calls {
             let alike = arguments_similarity(&a.arguments, &b.arguments, Words::Ascii);
-            drop(black_box(alike));
+            let _alike = black_box(alike);
         }
     });
     let pairs: Vec<_> = rows("tests/golden/star/rouge/rouge_public.jsonl.gz")

@@ -49,6 +49,23 @@ impl Call {
         })
     }
 
+    /// Reads a call from the text of its object.
+    fn from_text(text: &str) -> Result<Self, CallError> {
+        let (mut name, mut arguments) = (None, None);
+        let is_object = json::parse_members(text, |key, value| match key {
+            "name" => name = Some(value),
+            "arguments" => arguments = Some(value),
+            _ => {}
+        })?;
+        if !is_object {
+            return Err(CallError::NotAnObject);
+        }
+        Ok(Self {
+            name: name.ok_or(CallError::Missing("name"))?,
+            arguments: arguments.ok_or(CallError::Missing("arguments"))?,
+        })
+    }
+
     /// The call as the object `{"name": …, "arguments": …}`.
     pub fn to_value(&self) -> Value {
         let entries = [("name", &self.name), ("arguments", &self.arguments)];
@@ -166,19 +183,27 @@ impl CallFormat {
 }
 
 fn parse_hermes(text: &str) -> Result<Answer, CallError> {
-    if memmem::find(text.as_bytes(), OPEN.as_bytes()).is_none() {
+    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPEN));
+    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CLOSE));
+    let (opening, closing) = (&*OPENING, &*CLOSING);
+    let bytes = text.as_bytes();
+    let Some(first) = opening.find(bytes) else {
         return Ok(Answer::Reply(text.to_owned()));
-    }
+    };
     let mut calls = Vec::new();
-    let mut rest = text;
-    while let Some((inside, after)) = next_span(rest, OPEN, CLOSE) {
-        calls.push(Call::from_value(json::parse(inside)?)?);
-        rest = after;
+    let mut open = Some(first);
+    while let Some(start) = open.map(|n| n + OPEN.len()) {
+        let Some(end) = closing.find(&bytes[start..]).map(|n| start + n) else {
+            break;
+        };
+        calls.push(Call::from_text(&text[start..end])?);
+        let rest = end + CLOSE.len();
+        open = opening.find(&bytes[rest..]).map(|n| rest + n);
     }
     if calls.is_empty() {
         return Ok(Answer::Unclosed);
     }
-    let unclosed = rest.contains(OPEN);
+    let unclosed = open.is_some();
     Ok(Answer::Calls { calls, unclosed })
 }
 
