@@ -19,7 +19,6 @@ pub const PASSED_ON: &[&str] = &[
     "HF_HOME",
     "HF_HUB_CACHE",
     "HF_HUB_OFFLINE",
-    "HF_TOKEN",
     "HF_TOKEN_PATH",
     "HOME",
     "LANG",

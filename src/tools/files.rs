@@ -100,11 +100,6 @@ impl Bad {
         }
     }
 
-    /// How many there were.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
     /// The exit code: 4 when a row could not be used.
     pub(crate) fn code(&self, of: usize) -> u8 {
         if self.count == 0 {

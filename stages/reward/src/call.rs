@@ -2,7 +2,9 @@
 
 mod pythonic;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, Finder};
 use starling_text::json::{self, Map, ParseError, Value};
 use starling_text::python;
 use thiserror::Error;
@@ -44,6 +46,23 @@ impl Call {
         Ok(Self {
             name: take("name")?,
             arguments: take("arguments")?,
+        })
+    }
+
+    /// Reads a call from the text of its object.
+    fn from_text(text: &str) -> Result<Self, CallError> {
+        let (mut name, mut arguments) = (None, None);
+        let is_object = json::parse_members(text, |key, value| match key {
+            "name" => name = Some(value),
+            "arguments" => arguments = Some(value),
+            _ => {}
+        })?;
+        if !is_object {
+            return Err(CallError::NotAnObject);
+        }
+        Ok(Self {
+            name: name.ok_or(CallError::Missing("name"))?,
+            arguments: arguments.ok_or(CallError::Missing("arguments"))?,
         })
     }
 
@@ -164,19 +183,27 @@ impl CallFormat {
 }
 
 fn parse_hermes(text: &str) -> Result<Answer, CallError> {
-    if memmem::find(text.as_bytes(), OPEN.as_bytes()).is_none() {
+    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPEN));
+    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CLOSE));
+    let (opening, closing) = (&*OPENING, &*CLOSING);
+    let bytes = text.as_bytes();
+    let Some(first) = opening.find(bytes) else {
         return Ok(Answer::Reply(text.to_owned()));
-    }
+    };
     let mut calls = Vec::new();
-    let mut rest = text;
-    while let Some((inside, after)) = next_span(rest, OPEN, CLOSE) {
-        calls.push(Call::from_value(json::parse(inside)?)?);
-        rest = after;
+    let mut open = Some(first);
+    while let Some(start) = open.map(|n| n + OPEN.len()) {
+        let Some(end) = closing.find(&bytes[start..]).map(|n| start + n) else {
+            break;
+        };
+        calls.push(Call::from_text(&text[start..end])?);
+        let rest = end + CLOSE.len();
+        open = opening.find(&bytes[rest..]).map(|n| rest + n);
     }
     if calls.is_empty() {
         return Ok(Answer::Unclosed);
     }
-    let unclosed = rest.contains(OPEN);
+    let unclosed = open.is_some();
     Ok(Answer::Calls { calls, unclosed })
 }
 
@@ -208,28 +235,34 @@ pub(crate) fn next_span<'a>(text: &'a str, open: &str, close: &str) -> Option<(&
     ))
 }
 
-/// How many shortest `open…close` spans a text holds, one after the other.
-pub(crate) fn count_spans(mut text: &str, open: &str, close: &str) -> usize {
-    let mut spans = 0;
-    while let Some((_, rest)) = next_span(text, open, close) {
-        spans += 1;
-        text = rest;
-    }
-    spans
-}
-
 /// Splits a turn into thought and answer: the inside of the one `<think>…</think>` span, and what follows
 /// the last `</think>`. The count of spans is the error when it is not one.
 ///
 /// # Errors
 /// The number of spans found.
 pub fn split_thought(generation: &str) -> Result<(&str, &str), usize> {
-    let spans = count_spans(generation, "<think>", "</think>");
-    match (
-        next_span(generation, "<think>", "</think>"),
-        generation.rsplit_once("</think>"),
-    ) {
-        (Some((thought, _)), Some((_, answer))) if spans == 1 => Ok((thought, answer)),
+    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("<think>"));
+    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("</think>"));
+    let bytes = generation.as_bytes();
+    let (mut spans, mut at, mut thought, mut last) = (0, 0, 0..0, None);
+    while let Some(start) = OPENING.find(&bytes[at..]).map(|n| at + n + "<think>".len()) {
+        let Some(end) = CLOSING.find(&bytes[start..]).map(|n| start + n) else {
+            break;
+        };
+        if spans == 0 {
+            thought = start..end;
+        }
+        spans += 1;
+        at = end + "</think>".len();
+        last = Some(at);
+    }
+    // Closing tags may follow the last span.
+    while let Some(end) = CLOSING.find(&bytes[at..]).map(|n| at + n) {
+        at = end + "</think>".len();
+        last = Some(at);
+    }
+    match last {
+        Some(last) if spans == 1 => Ok((&generation[thought], &generation[last..])),
         _ => Err(spans),
     }
 }

@@ -1,5 +1,7 @@
 //! ROUGE-L with stemming, and the reward's text similarity on top of it.
 
+use std::cell::RefCell;
+
 use indexmap::IndexMap;
 use starling_text::python;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
@@ -56,41 +58,76 @@ pub fn text_similarity(a: &str, b: &str, words: Words) -> f64 {
 /// C.-Y. Lin, "ROUGE: a package for automatic evaluation of summaries", 2004; tokens, stems and the
 /// F-measure as in Google's `rouge_score`.
 pub fn rouge_l(candidate: &str, reference: &str, words: Words) -> Rouge {
-    let mut texts = Texts::default();
-    let candidate = texts.add(candidate, words);
-    let reference = texts.add(reference, words);
-    let (candidate, reference) = texts.number(candidate, reference);
-    if candidate.is_empty() || reference.is_empty() {
-        return Rouge::default();
+    thread_local! {
+        static TEXTS: RefCell<Texts> = RefCell::default();
     }
-    let common = longest_common_subsequence(&candidate, &reference) as f64;
-    let precision = common / candidate.len() as f64;
-    let recall = common / reference.len() as f64;
-    let sum = precision + recall;
-    let f_measure = if sum > 0.0 {
-        2.0 * precision * recall / sum
-    } else {
-        0.0
-    };
-    Rouge {
-        precision,
-        recall,
-        f_measure,
-    }
+    TEXTS.with_borrow_mut(|texts| texts.rouge(candidate, reference, words))
 }
 
-/// The stems of both texts, end to end in one buffer.
+/// The stems of both texts, end to end in one buffer that is used again for the next pair.
 #[derive(Default)]
 struct Texts {
     stems: Vec<u8>,
-    ends: Vec<usize>,
+    words: Vec<Word>,
     word: Vec<u8>,
+    positions: Vec<u64>,
+    row: Vec<u64>,
+}
+
+/// A stem in the buffer, and its first eight bytes.
+#[derive(Clone, Copy)]
+struct Word {
+    start: usize,
+    end: usize,
+    head: u64,
 }
 
 impl Texts {
-    fn add(&mut self, text: &str, words: Words) -> std::ops::Range<usize> {
-        let first = self.ends.len();
+    fn rouge(&mut self, candidate: &str, reference: &str, words: Words) -> Rouge {
+        self.stems.clear();
+        self.words.clear();
+        self.add(candidate, words);
+        let first = self.words.len();
+        self.add(reference, words);
+        let second = self.words.len() - first;
+        if first == 0 || second == 0 {
+            return Rouge::default();
+        }
+        let common = if second <= 64 {
+            self.short_common(first)
+        } else {
+            let (a, b) = self.numbers(first);
+            longest_common_subsequence(&a, &b, &mut self.positions, &mut self.row)
+        };
+        let common = common as f64;
+        let precision = common / first as f64;
+        let recall = common / second as f64;
+        let sum = precision + recall;
+        let f_measure = if sum > 0.0 {
+            2.0 * precision * recall / sum
+        } else {
+            0.0
+        };
+        Rouge {
+            precision,
+            recall,
+            f_measure,
+        }
+    }
+
+    fn add(&mut self, text: &str, words: Words) {
         self.stems.reserve(text.len());
+        if text.is_ascii() {
+            for byte in text.bytes() {
+                if byte.is_ascii_alphanumeric() {
+                    self.word.push(byte.to_ascii_lowercase());
+                } else {
+                    self.end_word();
+                }
+            }
+            self.end_word();
+            return;
+        }
         for c in text.chars() {
             if c.is_ascii() {
                 match u8::try_from(c).map(|byte| byte.to_ascii_lowercase()) {
@@ -102,7 +139,6 @@ impl Texts {
             }
         }
         self.end_word();
-        first..self.ends.len()
     }
 
     fn push(&mut self, c: char, words: Words) {
@@ -132,25 +168,54 @@ impl Texts {
         if self.word.len() > 3 && self.word.is_ascii() {
             stem_in_place(&mut self.word);
         }
+        let mut head = [0; 8];
+        let length = self.word.len().min(8);
+        head[..length].copy_from_slice(&self.word[..length]);
+        let start = self.stems.len();
         self.stems.append(&mut self.word);
-        self.ends.push(self.stems.len());
+        self.words.push(Word {
+            start,
+            end: self.stems.len(),
+            head: u64::from_le_bytes(head),
+        });
+    }
+
+    /// Whether two stems are the same; most that are not differ in length or in their first letters.
+    fn same(&self, a: &Word, b: &Word) -> bool {
+        let length = a.end - a.start;
+        a.head == b.head
+            && length == b.end - b.start
+            && (length <= 8 || self.stems[a.start..a.end] == self.stems[b.start..b.end])
+    }
+
+    /// The longest common subsequence where the second text has at most 64 words: a bit each.
+    fn short_common(&self, first: usize) -> usize {
+        let (a, b) = self.words.split_at(first);
+        let mut row = u64::MAX;
+        for word in a {
+            let mut mask = 0;
+            for (i, other) in b.iter().enumerate() {
+                mask |= u64::from(self.same(word, other)) << i;
+            }
+            let met = row & mask;
+            row = row.wrapping_add(met) | (row & !met);
+        }
+        // Bits beyond the end of `b` are never cleared: no position is marked there.
+        row.count_zeros() as usize
     }
 
     /// Replaces words by numbers, equal exactly where the words are.
-    fn number(
-        &self,
-        a: std::ops::Range<usize>,
-        b: std::ops::Range<usize>,
-    ) -> (Vec<usize>, Vec<usize>) {
-        let mut known = IndexMap::with_capacity(self.ends.len());
-        let mut number = |i: usize| {
-            let start = if i == 0 { 0 } else { self.ends[i - 1] };
+    fn numbers(&self, first: usize) -> (Vec<usize>, Vec<usize>) {
+        let mut known = IndexMap::with_capacity(self.words.len());
+        let mut number = |word: &Word| {
             let next = known.len();
             *known
-                .entry(&self.stems[start..self.ends[i]])
+                .entry(&self.stems[word.start..word.end])
                 .or_insert(next)
         };
-        (a.map(&mut number).collect(), b.map(&mut number).collect())
+        let (a, b) = self.words.split_at(first);
+        let a = a.iter().map(&mut number).collect();
+        (a, b.iter().map(&mut number).collect())
     }
 }
 
@@ -181,14 +246,21 @@ fn stands_alone(c: char) -> bool {
 /// # Source
 /// H. Hyyrö, "Bit-parallel LCS-length computation revisited", 2004: a bit a word of `b`, so 64 cells of the
 /// table are filled at once.
-fn longest_common_subsequence(a: &[usize], b: &[usize]) -> usize {
+fn longest_common_subsequence(
+    a: &[usize],
+    b: &[usize],
+    positions: &mut Vec<u64>,
+    row: &mut Vec<u64>,
+) -> usize {
     let blocks = b.len().div_ceil(64);
     let symbols = b.iter().max().map_or(0, |max| max + 1);
-    let mut positions = vec![0_u64; symbols * blocks];
+    positions.clear();
+    positions.resize(symbols * blocks, 0);
     for (i, &symbol) in b.iter().enumerate() {
         positions[symbol * blocks + i / 64] |= 1 << (i % 64);
     }
-    let mut row = vec![u64::MAX; blocks];
+    row.clear();
+    row.resize(blocks, u64::MAX);
     for &symbol in a.iter().filter(|&&symbol| symbol < symbols) {
         let mut carry = false;
         for (v, m) in row.iter_mut().zip(&positions[symbol * blocks..][..blocks]) {
@@ -247,7 +319,17 @@ mod tests {
             a in prop::collection::vec(0..6_usize, 0..200),
             b in prop::collection::vec(0..6_usize, 0..200),
         ) {
-            prop_assert_eq!(longest_common_subsequence(&a, &b), plain_lcs(&a, &b));
+            let (mut positions, mut row) = (Vec::new(), Vec::new());
+            let found = longest_common_subsequence(&a, &b, &mut positions, &mut row);
+            prop_assert_eq!(found, plain_lcs(&a, &b));
+            // As words, short texts take another way to the same number.
+            let text = |numbers: &[usize]| {
+                numbers.iter().map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ")
+            };
+            if !a.is_empty() && !b.is_empty() {
+                let rouge = rouge_l(&text(&a), &text(&b), Words::Ascii);
+                prop_assert_eq!(rouge.precision, plain_lcs(&a, &b) as f64 / a.len() as f64);
+            }
         }
 
         #[test]

@@ -3,6 +3,9 @@
 //! `R = (F - 1) + F · A`: -1 for bad format, else the answer's score in [0, 1]. Calls are scored by
 //! intersection over union under a greedy matching, replies by ROUGE-L.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use starling_text::json::Value;
 use starling_text::python;
 use thiserror::Error;
@@ -59,8 +62,12 @@ impl Label {
     /// # Errors
     /// [`LabelError`].
     pub fn parse_as(text: &str, format: CallFormat, mode: Mode) -> Result<Self, LabelError> {
-        let (_, answer) = text.split_once("</think>").ok_or(LabelError::Thoughts(0))?;
-        if answer.contains("</think>") {
+        static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("</think>"));
+        let at = CLOSING
+            .find(text.as_bytes())
+            .ok_or(LabelError::Thoughts(0))?;
+        let answer = &text[at + "</think>".len()..];
+        if CLOSING.find(answer.as_bytes()).is_some() {
             return Err(LabelError::Thoughts(text.matches("</think>").count()));
         }
         let answer = read_answer(answer, format, mode)?;
@@ -200,9 +207,13 @@ pub struct Outcome {
 
 /// What follows the last assistant header of a text that is prompt and generation in one.
 pub fn generation_of(query: &str) -> &str {
-    query
-        .rsplit_once(HEADER)
-        .map_or(query, |(_, generation)| generation)
+    static HEADERS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(HEADER));
+    // Most generations hold none, and forwards that is found out faster.
+    let mut rest = query;
+    while let Some(at) = HEADERS.find(rest.as_bytes()) {
+        rest = &rest[at + HEADER.len()..];
+    }
+    rest
 }
 
 /// Scores a generation, special tokens included, `<think>` included even when the prompt ended in it.

@@ -41,7 +41,15 @@ pub fn arguments_similarity(
     let mut shared = 0;
     let mut sum = 0.0;
     for (name, value) in a {
-        if let Some(other) = b.get(name) {
+        // Few arguments are looked through one by one, which is quicker than hashing.
+        let other = if b.len() <= 8 {
+            b.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, other)| other)
+        } else {
+            b.get(name)
+        };
+        if let Some(other) = other {
             shared += 1;
             sum += value_similarity(value, other, words);
         }

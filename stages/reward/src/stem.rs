@@ -31,6 +31,13 @@ pub(crate) fn stem_in_place(word: &mut Vec<u8>) {
 }
 
 fn exception(word: &[u8]) -> Option<&'static [u8]> {
+    // Most words begin with another letter than the few exceptions.
+    if !matches!(
+        word.first(),
+        Some(b's' | b'd' | b'l' | b't' | b'n' | b'i' | b'o' | b'c' | b'h' | b'p' | b'e')
+    ) {
+        return None;
+    }
     Some(match word {
         b"sky" | b"skies" => b"sky",
         b"dying" => b"die",
@@ -103,6 +110,7 @@ fn replace(word: &mut Vec<u8>, suffix: &str, by: &str) {
 }
 
 /// Replaces the first suffix of the list that the word ends in, if its stem's measure exceeds `above`.
+#[inline]
 fn apply(word: &mut Vec<u8>, rules: &[(&str, &str)], above: usize) {
     let found = rules
         .iter()
@@ -111,6 +119,14 @@ fn apply(word: &mut Vec<u8>, rules: &[(&str, &str)], above: usize) {
         && measure(&word[..word.len() - suffix.len()]) > above
     {
         replace(word, suffix, by);
+    }
+}
+
+/// The last letter but one, by which the rules of a step are told apart.
+fn penultimate(word: &[u8]) -> u8 {
+    match word {
+        [.., letter, _] => *letter,
+        _ => 0,
     }
 }
 
@@ -163,29 +179,6 @@ fn step_1c(word: &mut [u8]) {
 }
 
 fn step_2(word: &mut Vec<u8>) {
-    const RULES: [(&str, &str); 21] = [
-        ("ational", "ate"),
-        ("tional", "tion"),
-        ("enci", "ence"),
-        ("anci", "ance"),
-        ("izer", "ize"),
-        ("bli", "ble"),
-        ("alli", "al"),
-        ("entli", "ent"),
-        ("eli", "e"),
-        ("ousli", "ous"),
-        ("ization", "ize"),
-        ("ation", "ate"),
-        ("ator", "ate"),
-        ("alism", "al"),
-        ("iveness", "ive"),
-        ("fulness", "ful"),
-        ("ousness", "ous"),
-        ("aliti", "al"),
-        ("iviti", "ive"),
-        ("biliti", "ble"),
-        ("fulli", "ful"),
-    ];
     // The shortened word goes through the step again; each time it loses two letters.
     while word.ends_with(b"alli") && measure(&word[..word.len() - 4]) > 0 {
         word.truncate(word.len() - 2);
@@ -197,51 +190,68 @@ fn step_2(word: &mut Vec<u8>) {
         }
         return;
     }
-    apply(word, &RULES, 0);
+    let rules: &[(&str, &str)] = match penultimate(word) {
+        b'a' => &[("ational", "ate"), ("tional", "tion")],
+        b'c' => &[("enci", "ence"), ("anci", "ance")],
+        b'e' => &[("izer", "ize")],
+        b'l' => &[
+            ("bli", "ble"),
+            ("alli", "al"),
+            ("entli", "ent"),
+            ("eli", "e"),
+            ("ousli", "ous"),
+            ("fulli", "ful"),
+        ],
+        b'o' => &[("ization", "ize"), ("ation", "ate"), ("ator", "ate")],
+        b's' => &[
+            ("alism", "al"),
+            ("iveness", "ive"),
+            ("fulness", "ful"),
+            ("ousness", "ous"),
+        ],
+        b't' => &[("aliti", "al"), ("iviti", "ive"), ("biliti", "ble")],
+        _ => return,
+    };
+    apply(word, rules, 0);
 }
 
 fn step_3(word: &mut Vec<u8>) {
-    const RULES: [(&str, &str); 7] = [
-        ("icate", "ic"),
-        ("ative", ""),
-        ("alize", "al"),
-        ("iciti", "ic"),
-        ("ical", "ic"),
-        ("ful", ""),
-        ("ness", ""),
-    ];
-    apply(word, &RULES, 0);
+    let rules: &[(&str, &str)] = match penultimate(word) {
+        b'a' => &[("ical", "ic")],
+        b's' => &[("ness", "")],
+        b't' => &[("icate", "ic"), ("iciti", "ic")],
+        b'u' => &[("ful", "")],
+        b'v' => &[("ative", "")],
+        b'z' => &[("alize", "al")],
+        _ => return,
+    };
+    apply(word, rules, 0);
 }
 
 fn step_4(word: &mut Vec<u8>) {
-    const RULES: [(&str, &str); 18] = [
-        ("al", ""),
-        ("ance", ""),
-        ("ence", ""),
-        ("er", ""),
-        ("ic", ""),
-        ("able", ""),
-        ("ible", ""),
-        ("ant", ""),
-        ("ement", ""),
-        ("ment", ""),
-        ("ent", ""),
-        ("ou", ""),
-        ("ism", ""),
-        ("ate", ""),
-        ("iti", ""),
-        ("ous", ""),
-        ("ive", ""),
-        ("ize", ""),
-    ];
-    // No other suffix of the list ends a word that ends in `ion`.
+    // No other suffix of the step ends a word that ends in `ion`.
     if let Some(stem) = word.strip_suffix(b"ion") {
         if measure(stem) > 1 && matches!(stem, [.., b's' | b't']) {
             word.truncate(word.len() - 3);
         }
         return;
     }
-    apply(word, &RULES, 1);
+    let rules: &[(&str, &str)] = match penultimate(word) {
+        b'a' => &[("al", "")],
+        b'c' => &[("ance", ""), ("ence", "")],
+        b'e' => &[("er", "")],
+        b'i' => &[("ic", "")],
+        b'l' => &[("able", ""), ("ible", "")],
+        b'n' => &[("ant", ""), ("ement", ""), ("ment", ""), ("ent", "")],
+        b'o' => &[("ou", "")],
+        b's' => &[("ism", "")],
+        b't' => &[("ate", ""), ("iti", "")],
+        b'u' => &[("ous", "")],
+        b'v' => &[("ive", "")],
+        b'z' => &[("ize", "")],
+        _ => return,
+    };
+    apply(word, rules, 1);
 }
 
 fn step_5(word: &mut Vec<u8>) {

@@ -50,6 +50,9 @@ pub enum ToolError {
     },
 }
 
+/// So many names are looked through one by one.
+const FEW: usize = 8;
+
 /// What may stand as an argument's name in calls of one tool.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
@@ -65,6 +68,8 @@ impl Parameters {
     /// Whether an argument may have this name.
     pub fn contains(&self, name: &str) -> bool {
         match self {
+            // Most tools have few parameters: looking at each is quicker than hashing.
+            Self::Names(names) if names.len() <= FEW => names.keys().any(|known| known == name),
             Self::Names(names) => names.contains_key(name),
             Self::List(items) => items.iter().any(|item| item.as_str() == Some(name)),
             Self::PartsOf(text) => text.contains(name),
@@ -154,6 +159,12 @@ impl ToolSet {
 
     /// The parameters of a tool.
     pub fn get(&self, name: &str) -> Option<&Parameters> {
+        if self.named.len() <= FEW {
+            let mut tools = self.named.iter();
+            return tools
+                .find(|(known, _)| *known == name)
+                .map(|(_, found)| found);
+        }
         self.named.get(name)
     }
 

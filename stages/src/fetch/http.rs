@@ -83,7 +83,7 @@ impl Http {
                     )));
                 }
                 Err(Fault::Passing(_, wished)) => {
-                    let own = self.pause * 2_u32.pow(tries.count.min(8) - 1);
+                    let own = self.pause * 2_u32.pow(tries.count.clamp(1, 8) - 1);
                     sleep(wished.unwrap_or(own).min(LONGEST_PAUSE));
                 }
                 done => return done,

@@ -241,6 +241,10 @@ impl Stage for Fetch {
         p.path.iter().map(external).collect()
     }
 
+    fn secrets(p: &Params) -> Vec<String> {
+        p.repo.iter().map(|_| "HF_TOKEN".to_owned()).collect()
+    }
+
     fn lock_name(p: &Params) -> Option<String> {
         let repo = p.repo.as_ref()?;
         let files = match (&p.file, p.files.is_empty()) {

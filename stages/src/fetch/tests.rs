@@ -9,11 +9,7 @@ use crate::testing;
 use hub_server::{Fault, Hub};
 
 #[path = "../../../tests/support/hub.rs"]
-#[expect(
-    unreachable_pub,
-    dead_code,
-    reason = "shared with the tests of the command"
-)]
+#[expect(unreachable_pub, reason = "shared with the tests of the command")]
 mod hub_server;
 
 const REPO: &str = "datasets/owner/rows";

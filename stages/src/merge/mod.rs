@@ -141,3 +141,18 @@ fn short(text: &str) -> u128 {
     let digest = Digest::of(text.as_bytes()).to_string();
     u128::from_str_radix(&digest[..32], 16).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_same_by_what_they_say() {
+        let row = |text: &str| json::parse(text).expect("JSON");
+        let a = row(r#"{"id": 1, "messages": [{"role": "user", "content": "a"}], "tools": []}"#);
+        let b = row(r#"{"id": 2, "messages": [{"role": "user", "content": "a"}], "tools": []}"#);
+        let c = row(r#"{"id": 1, "messages": [{"role": "user", "content": "b"}], "tools": []}"#);
+        assert_eq!(content(&a), content(&b));
+        assert_ne!(content(&a), content(&c));
+    }
+}

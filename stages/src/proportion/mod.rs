@@ -308,3 +308,55 @@ fn held(
         sift::told(context, first)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// The stage's choice against the released script's, without and with a tokenizer's help.
+    #[test]
+    fn the_released_choice_comes_out() {
+        let golden =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/star/data");
+        let rows = golden.join("conversations.jsonl.gz");
+        let expected = rows::read_all(&golden.join("proportion.jsonl.gz")).expect("golden rows");
+        let mut compared = 0;
+        for case in &expected {
+            if rows::field(case, "tokenizer") != Some(&Value::Bool(false)) {
+                continue;
+            }
+            let config = rows::field(case, "config").expect("a configuration");
+            let count = |key: &str| {
+                let value = config.get(key).and_then(Value::as_i64).expect(key);
+                usize::try_from(value).expect("a count")
+            };
+            let share = |key: &str| config.get(key).and_then(Value::as_f64).expect(key);
+            let params = Params {
+                size: count("dataset_size"),
+                seed: count("seed") as u64,
+                max_turns: count("max_turns"),
+                single_turn: share("single_turns_rate"),
+                parallel: share("parallel_rate"),
+                response: share("response_rate"),
+                multi_step: share("multi_step_rate"),
+                max_prompt_tokens: count("max_prompt_tokens"),
+            };
+            let wanted = rows::list(case, "final");
+            let folder = tempfile::tempdir().expect("a folder");
+            if wanted.is_empty() {
+                let run =
+                    testing::try_run::<Proportion>(params, folder.path(), &[("rows", &rows)], None);
+                assert!(run.is_err(), "nothing is taken, and that is said");
+                continue;
+            }
+            testing::run::<Proportion>(params, folder.path(), &[("rows", &rows)]);
+            let taken = rows::read_all(&folder.path().join("out/rows")).expect("rows");
+            let taken: Vec<String> = taken.iter().map(rows::id_of).collect();
+            let wanted: Vec<&str> = wanted.iter().filter_map(Value::as_str).collect();
+            assert_eq!(taken, wanted);
+            compared += 1;
+        }
+        assert!(compared > 0);
+    }
+}

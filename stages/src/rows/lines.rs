@@ -222,7 +222,8 @@ mod tests {
     fn what_is_cut_off_is_said() {
         for (text, line, why) in [
             ("[{\"a\": 1},\n{\"b\"", 2, "the file ends inside a row"),
-            ("[{}\n", 2, "the file ends inside the list"),
+            ("[{}\n", 2, "the file ends inside a row"),
+            ("[{},\n", 2, "the file ends inside the list"),
             ("[{} {}]", 1, ""),
             ("[{},]", 1, "a row is missing"),
             ("[1] 2", 1, "something follows the list"),

@@ -199,9 +199,9 @@ impl<W: Write + Send> FileWriter<W> {
                 let end: &[u8] = if self.count == 0 { b"[]\n" } else { b"\n]\n" };
                 out.write_all(end).and_then(|()| out.flush())
             }
-            // A Parquet file without rows has no columns either.
+            // A Parquet file without rows still needs a column to be read.
             Sink::Waiting(out) => match out {
-                Some(out) => TextColumns::new(out, &[])
+                Some(out) => TextColumns::new(out, &["id"])
                     .and_then(TextColumns::finish)
                     .map_err(std::io::Error::other),
                 None => Ok(()),
@@ -210,5 +210,131 @@ impl<W: Write + Send> FileWriter<W> {
         };
         finished.map_err(StageError::io("write", &path))?;
         Ok(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::RowReader;
+
+    const ROWS: [&str; 3] = [
+        r#"{"id": "a", "n": 1, "x": null}"#,
+        r#"{"id": "é\n", "n": [1.5, {"b": true}], "x": "y"}"#,
+        r#"{"id": "", "n": -3, "x": "z"}"#,
+    ];
+
+    fn written(format: FileFormat, rows: &[Value], name: &str, folder: &Path) -> PathBuf {
+        let path = folder.join(name);
+        let file = File::create(&path).expect("a file");
+        let mut writer = FileWriter::new(file, format, &path).expect("a writer");
+        for row in rows {
+            writer.write(row).expect("written");
+        }
+        assert_eq!(writer.finish().expect("finished"), rows.len());
+        path
+    }
+
+    #[test]
+    fn what_is_written_in_any_format_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows: Vec<Value> = ROWS.iter().map(|r| json::parse(r).expect("JSON")).collect();
+        for (format, name) in [
+            (FileFormat::Lines, "rows.jsonl"),
+            (FileFormat::Gzip, "rows.jsonl.gz"),
+            (FileFormat::Zstandard, "rows.jsonl.zst"),
+            (FileFormat::List, "rows.json"),
+            (FileFormat::Parquet, "rows.parquet"),
+        ] {
+            assert_eq!(FileFormat::of(Path::new(name)), format);
+            let path = written(format, &rows, name, folder.path());
+            let again = std::fs::read(&path).expect("bytes");
+            // The name says nothing to the reader.
+            let plain = folder.path().join("rows");
+            std::fs::rename(&path, &plain).expect("renamed");
+            let mut read = Vec::new();
+            let mut reader = RowReader::open(&plain).expect("opened");
+            while let Some((_, row)) = reader.next_row().expect("a row") {
+                read.push(row);
+            }
+            if format == FileFormat::Parquet {
+                // What is no text is in it as JSON.
+                let cell = |i: usize, key: &str| read[i].get(key).cloned();
+                assert_eq!(cell(0, "n"), Some("1".into()));
+                assert_eq!(cell(0, "x"), Some(Value::Null));
+                assert_eq!(cell(1, "n"), Some("[1.5, {\"b\": true}]".into()));
+                assert_eq!(cell(1, "id"), Some("é\n".into()));
+            } else {
+                assert_eq!(read, rows, "{format:?}");
+            }
+            let path = written(format, &rows, name, folder.path());
+            assert_eq!(
+                std::fs::read(path).expect("bytes"),
+                again,
+                "the same rows, the same bytes"
+            );
+            let none = written(format, &[], name, folder.path());
+            let mut reader = RowReader::open(&none).expect("opened");
+            assert!(reader.next_row().expect("read").is_none());
+        }
+    }
+
+    #[test]
+    fn a_folder_is_read_in_the_order_of_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let row = |n: i64| Value::Dict([("n".to_owned(), Value::Int(n))].into_iter().collect());
+        std::fs::create_dir(folder.path().join("b")).expect("a folder");
+        for (n, name, format) in [
+            (2, "b/x.json", FileFormat::List),
+            (1, "a.gz", FileFormat::Gzip),
+            (3, "c.parquet", FileFormat::Parquet),
+        ] {
+            written(format, &[row(n)], name, folder.path());
+        }
+        std::fs::write(folder.path().join(".hidden"), "{").expect("written");
+        std::fs::write(
+            folder.path().join("d.jsonl"),
+            "{\"n\": 4}\nbroken\n\n{\"n\": 5}",
+        )
+        .expect("written");
+        let mut reader = RowReader::open(folder.path()).expect("opened");
+        let chunk = reader.chunk().expect("a chunk");
+        let seen: Vec<(String, usize, bool)> = chunk
+            .into_iter()
+            .map(|r| (r.place.file, r.place.line, r.value.is_ok()))
+            .collect();
+        let expected = [
+            ("a.gz", 1, true),
+            ("b/x.json", 1, true),
+            ("c.parquet", 1, true),
+            ("d.jsonl", 1, true),
+            ("d.jsonl", 2, false),
+            ("d.jsonl", 4, true),
+        ];
+        let expected: Vec<_> = expected.map(|(f, l, good)| (f.to_owned(), l, good)).into();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn files_that_are_cut_off_are_errors() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows: Vec<Value> = ROWS.iter().map(|r| json::parse(r).expect("JSON")).collect();
+        for (format, name) in [
+            (FileFormat::Gzip, "a"),
+            (FileFormat::Zstandard, "b"),
+            (FileFormat::List, "c"),
+            (FileFormat::Parquet, "d"),
+        ] {
+            let path = written(format, &rows, name, folder.path());
+            let bytes = std::fs::read(&path).expect("bytes");
+            for end in [bytes.len() / 2, bytes.len() - 5] {
+                std::fs::write(&path, &bytes[..end]).expect("written");
+                let read = RowReader::open(&path).and_then(|mut reader| {
+                    while reader.next_row()?.is_some() {}
+                    Ok(())
+                });
+                assert!(read.is_err(), "{format:?} cut at {end}");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use num_traits::ToPrimitive;
 
 pub(crate) use dump::push as dump_fmt;
 pub use dump::{Dumps, dumps, dumps_with, write_float};
-pub use parse::{MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, parse};
+pub use parse::{MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, parse, parse_members};
 
 /// An object: insertion-ordered; of duplicate keys the last value wins, at the first one's place.
 pub type Map = IndexMap<String, Value>;

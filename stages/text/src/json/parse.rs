@@ -84,13 +84,48 @@ pub fn parse(text: &str) -> Result<Value, ParseError> {
     Ok(value)
 }
 
+/// Reads one JSON text and hands out the members of its object one after the other, without building the
+/// object; a name that occurs twice is handed out twice. Whether the text is an object comes back: for other
+/// values nothing is handed out.
+///
+/// # Errors
+/// As [`parse`], also after members were handed out.
+pub fn parse_members(text: &str, mut each: impl FnMut(&str, Value)) -> Result<bool, ParseError> {
+    let mut reader = Reader {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    reader.skip_space();
+    let is_object = reader.peek() == Some(b'{');
+    if is_object {
+        reader.members(0, |name, value| match name {
+            Name::Plain(name) => each(name, value),
+            Name::Escaped(name) => each(&name, value),
+        })?;
+    } else {
+        let _other = reader.value(0)?;
+    }
+    reader.skip_space();
+    if reader.at < reader.bytes.len() {
+        return Err(reader.error(ParseErrorKind::ExtraData));
+    }
+    Ok(is_object)
+}
+
+/// The name of a member: a part of the text, or what its escapes stand for.
+enum Name<'a> {
+    Plain(&'a str),
+    Escaped(String),
+}
+
 struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn error(&self, kind: ParseErrorKind) -> ParseError {
         ParseError {
             offset: self.at,
@@ -168,31 +203,62 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Value, ParseError> {
-        self.enter(depth)?;
         let mut map = Map::new();
+        self.members(depth, |name, value| {
+            let name = match name {
+                Name::Plain(name) => name.to_owned(),
+                Name::Escaped(name) => name,
+            };
+            map.insert(name, value);
+        })?;
+        Ok(Value::Dict(map))
+    }
+
+    fn members(
+        &mut self,
+        depth: usize,
+        mut each: impl FnMut(Name<'_>, Value),
+    ) -> Result<(), ParseError> {
+        self.enter(depth)?;
         if self.eat(b'}') {
-            return Ok(Value::Dict(map));
+            return Ok(());
         }
         loop {
             if !self.eat(b'"') {
                 return Err(self.error(ParseErrorKind::ExpectedName));
             }
-            let name = self.string()?;
+            let name = self.name()?;
             self.skip_space();
             if !self.eat(b':') {
                 return Err(self.error(ParseErrorKind::ExpectedColon));
             }
             self.skip_space();
             let value = self.value(depth + 1)?;
-            map.insert(name, value);
+            each(name, value);
             self.skip_space();
             if self.eat(b'}') {
-                return Ok(Value::Dict(map));
+                return Ok(());
             }
             if !self.eat(b',') {
                 return Err(self.error(ParseErrorKind::ExpectedComma));
             }
             self.skip_space();
+        }
+    }
+
+    /// Reads a name whose opening quote has been eaten; most are short and have no escapes.
+    fn name(&mut self) -> Result<Name<'a>, ParseError> {
+        let rest = &self.bytes[self.at..];
+        let end = rest
+            .iter()
+            .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+        match end {
+            Some(end) if rest[end] == b'"' => {
+                let name = &self.text[self.at..self.at + end];
+                self.at += end + 1;
+                Ok(Name::Plain(name))
+            }
+            _ => self.string().map(Name::Escaped),
         }
     }
 

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Memory of the preparing stages on a large file: it must not grow with the file.
+#
+#   scripts/bench/memory.sh [MEGABYTES] [FOLDER]       # default 2000, a temporary folder
+#
+# Prints the largest memory of every stage; the bar is 1 GiB for 2 GB. Needs three times the size on disk.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+megabytes=${1:-2000}
+profile=${PROFILE:-release}
+cargo build --quiet --profile "$profile" --bin starling
+bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
+work=$(mktemp -d "${2:-/tmp}/starling-memory.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+python3 - "$megabytes" "$work" <<'PYTHON'
+import gzip, json, sys
+size, work = int(sys.argv[1]) * 1_000_000, sys.argv[2]
+raw = [json.loads(l) for l in gzip.open("tests/golden/star/data/xlam_examples_raw.jsonl.gz", "rt")]
+tails = [json.dumps(row, ensure_ascii=False).encode()[1:] for row in
+         ({k: v for k, v in row.items() if k != "id"} for row in raw)]
+written, i = 0, 0
+with open(f"{work}/raw.jsonl", "wb", buffering=1 << 22) as out:
+    while written < size:
+        written += out.write(b'{"id": %d, ' % i + tails[i % len(tails)] + b"\n")
+        i += 1
+print(f"{i} rows, {written / 1e6:.0f} MB")
+open(f"{work}/memory.toml", "w").write('''
+[stage.raw]
+kind = "fetch"
+path = "raw.jsonl"
+[stage.format]
+kind = "format"
+inputs.raw = "raw.data"
+source = "xlam"
+[stage.label]
+kind = "label"
+inputs.rows = "format.rows"
+''')
+PYTHON
+
+(cd "$work" && "$bin" run memory.toml >/dev/null 2>run.log) || { cat "$work/run.log"; exit 1; }
+cd "$work"
+for stage in raw format label; do
+  "$bin" show "$stage" -p memory.toml --json >"$stage.json"
+  python3 - "$stage" <<'PYTHON'
+import json, sys
+made = json.load(open(f"{sys.argv[1]}.json"))["made"]
+print(f"{sys.argv[1]:8} {made['max-rss-bytes'] / 2**20:8.0f} MiB  {made['seconds']:8.1f} s")
+PYTHON
+done
