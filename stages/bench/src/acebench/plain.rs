@@ -82,7 +82,8 @@ impl<'a> Reader<'a> {
         self.pos = end;
         let word = &self.text[start..end];
         // Keywords are short, and only three begin with a capital.
-        let may_be = word.len() <= 8 && (first.is_ascii_lowercase() || matches!(first, b'T' | b'F' | b'N'));
+        let may_be =
+            word.len() <= 8 && (first.is_ascii_lowercase() || matches!(first, b'T' | b'F' | b'N'));
         (!may_be || !is_keyword(word)).then_some(word)
     }
 
@@ -106,7 +107,9 @@ impl<'a> Reader<'a> {
             self.expect(b'=')?;
             self.skip();
             let value = self.value(0)?;
-            let known = arguments.iter().any(|(known, _)| known.as_deref() == Some(name));
+            let known = arguments
+                .iter()
+                .any(|(known, _)| known.as_deref() == Some(name));
             if known || arguments.len() >= MAX_NAMES {
                 return None;
             }
@@ -241,7 +244,10 @@ impl<'a> Reader<'a> {
             ("False", Value::Bool(false)),
             ("None", Value::None),
         ] {
-            let ends = rest.as_bytes().get(word.len()).is_none_or(|byte| !NAME[usize::from(*byte)]);
+            let ends = rest
+                .as_bytes()
+                .get(word.len())
+                .is_none_or(|byte| !NAME[usize::from(*byte)]);
             if rest.starts_with(word) && ends {
                 self.pos += word.len();
                 return Some(value);

@@ -125,7 +125,10 @@ impl Summary {
                 .map(|(c, weight)| (weight, self.count(c).correct, self.count(c).total))
                 .collect();
             // A column that nothing was judged for says nothing.
-            if parts.iter().all(|(weight, _, total)| *weight <= 0.0 || *total == 0) {
+            if parts
+                .iter()
+                .all(|(weight, _, total)| *weight <= 0.0 || *total == 0)
+            {
                 return;
             }
             lines.push(Line {

@@ -101,8 +101,9 @@ impl Bfcl {
                     row.get("underscore_to_dot").and_then(Value::as_bool) == Some(true);
                 let output = row.get("output").cloned().unwrap_or_default();
                 // In rows of expected results a text is a wrong form of decoded calls; elsewhere it is a model's.
-                let is_expectation =
-                    ["mutation", "underscore_to_dot"].iter().any(|name| row.get(name).is_some());
+                let is_expectation = ["mutation", "underscore_to_dot"]
+                    .iter()
+                    .any(|name| row.get(name).is_some());
                 match output {
                     Value::Str(text) if !is_expectation => self.check(item, &text),
                     output => self.check_decoded(item, &output, underscores),
