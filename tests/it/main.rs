@@ -1,5 +1,6 @@
 //! Black-box tests of the built command: files go in, stdout, stderr and an exit code come out.
 
+mod bench;
 mod data;
 mod docs;
 mod house;

@@ -99,8 +99,10 @@ fn serve(stream: TcpStream, script: &Answers, seen: &Mutex<Vec<(String, Value)>>
                 return;
             }
             Answer::Half => {
-                let _ = stream
-                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"choices\"");
+                drop(
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"choices\""),
+                );
                 return;
             }
             Answer::Status(status, headers, text) => (status, headers, text),

@@ -8,6 +8,8 @@ use super::expr::{
     unparse_index,
 };
 
+use super::plain;
+
 /// A call as the checker sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CallValue<'a> {
@@ -29,6 +31,11 @@ pub(super) enum NestedCalls {
 
 /// Reads a prepared text as a list, tuple or set of calls.
 pub(super) fn decode(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
+    plain::decode(text).map_or_else(|| parse_calls(text), Ok)
+}
+
+/// The same by way of a syntax tree.
+pub(super) fn parse_calls(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
     let (Expr::List(items) | Expr::Tuple(items) | Expr::Set(items)) = parse(text)? else {
         return Err(Reject);
     };

@@ -15,6 +15,7 @@ mod data;
 mod expr;
 mod item;
 mod normalise;
+mod plain;
 mod prepare;
 mod prompt;
 mod reference;

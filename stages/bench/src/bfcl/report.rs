@@ -124,6 +124,13 @@ impl Summary {
                 .zip(weights)
                 .map(|(c, weight)| (weight, self.count(c).correct, self.count(c).total))
                 .collect();
+            // A column that nothing was judged for says nothing.
+            if parts
+                .iter()
+                .all(|(weight, _, total)| *weight <= 0.0 || *total == 0)
+            {
+                return;
+            }
             lines.push(Line {
                 name,
                 count: None,

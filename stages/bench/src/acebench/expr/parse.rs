@@ -40,7 +40,7 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
     Ok(expr)
 }
 
-pub(super) fn is_keyword(word: &str) -> bool {
+pub(crate) fn is_keyword(word: &str) -> bool {
     KEYWORDS.binary_search(&word).is_ok()
 }
 

@@ -1,0 +1,329 @@
+//! The calls of a plain list, read without a syntax tree: names, texts, numbers, lists and maps of texts.
+//!
+//! Nearly every output is such a list. Whatever is not, an escape, an operator, a repeated name, is left to the
+//! parser; where this reader answers, it answers what the parser would.
+
+use std::borrow::Cow;
+
+use super::calls::{Arguments, CallValue};
+use super::expr::{Value, is_keyword};
+
+/// Brackets inside each other beyond which the parser decides.
+const MAX_DEPTH: u32 = 40;
+/// Arguments, or entries of a map, beyond which the parser decides: repeated names are looked for one by one.
+const MAX_NAMES: usize = 32;
+/// Digits that fit into 64 bits whatever they are.
+const MAX_DIGITS: usize = 18;
+
+/// Reads a whole text; `None` leaves it to the parser.
+pub(super) fn decode(text: &str) -> Option<Vec<CallValue<'_>>> {
+    if !text.starts_with('[') || memchr::memchr(0, text.as_bytes()).is_some() {
+        return None;
+    }
+    let mut reader = Reader { text, pos: 1 };
+    let mut calls = Vec::new();
+    loop {
+        reader.skip();
+        if reader.take(b']') {
+            break;
+        }
+        calls.push(reader.call()?);
+        reader.skip();
+        if !reader.take(b',') {
+            reader.expect(b']')?;
+            break;
+        }
+    }
+    (reader.pos == text.len()).then_some(calls)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    pos: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.pos).copied()
+    }
+
+    fn skip(&mut self) {
+        while self.byte() == Some(b' ') {
+            self.pos += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.byte() == Some(byte);
+        self.pos += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.take(byte).then_some(())
+    }
+
+    /// An ASCII name that is no keyword.
+    fn name(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes();
+        let start = self.pos;
+        let mut end = start;
+        while bytes.get(end).is_some_and(|byte| NAME[usize::from(*byte)]) {
+            end += 1;
+        }
+        let first = *bytes.get(start)?;
+        if end == start || first.is_ascii_digit() || first >= 0x80 {
+            return None;
+        }
+        // A letter beyond ASCII would be part of the name.
+        if bytes.get(end).is_some_and(|byte| *byte >= 0x80) {
+            return None;
+        }
+        self.pos = end;
+        let word = &self.text[start..end];
+        // Keywords are short, and only three begin with a capital.
+        let may_be =
+            word.len() <= 8 && (first.is_ascii_lowercase() || matches!(first, b'T' | b'F' | b'N'));
+        (!may_be || !is_keyword(word)).then_some(word)
+    }
+
+    fn call(&mut self) -> Option<CallValue<'a>> {
+        let start = self.pos;
+        self.name()?;
+        while self.take(b'.') {
+            self.name()?;
+        }
+        let name = &self.text[start..self.pos];
+        self.skip();
+        self.expect(b'(')?;
+        let mut arguments: Arguments<'a> = Vec::new();
+        loop {
+            self.skip();
+            if self.take(b')') {
+                break;
+            }
+            let name = self.name()?;
+            self.skip();
+            self.expect(b'=')?;
+            self.skip();
+            let value = self.value(0)?;
+            let known = arguments
+                .iter()
+                .any(|(known, _)| known.as_deref() == Some(name));
+            if known || arguments.len() >= MAX_NAMES {
+                return None;
+            }
+            arguments.push((Some(Cow::Borrowed(name)), value));
+            self.skip();
+            if !self.take(b',') {
+                self.expect(b')')?;
+                break;
+            }
+        }
+        Some(CallValue {
+            name: Cow::Borrowed(name),
+            arguments,
+        })
+    }
+
+    /// A value that a comma, a colon or a closing bracket follows.
+    fn value(&mut self, depth: u32) -> Option<Value<'a>> {
+        let value = match self.byte()? {
+            b'\'' | b'"' => Value::Str(Cow::Borrowed(self.string()?)),
+            b'0'..=b'9' | b'-' => self.number()?,
+            b'[' => self.list(depth)?,
+            b'{' => self.map(depth)?,
+            _ => self.word()?,
+        };
+        self.skip();
+        matches!(self.byte()?, b',' | b')' | b']' | b'}' | b':').then_some(value)
+    }
+
+    /// A text on one line without escapes.
+    fn string(&mut self) -> Option<&'a str> {
+        let bytes = self.text.as_bytes();
+        let quote = bytes[self.pos];
+        let start = self.pos + 1;
+        let rest = bytes.get(start..)?;
+        let length = memchr::memchr2(quote, b'\\', rest)?;
+        if rest[length] != quote || memchr::memchr2(b'\n', b'\r', &rest[..length]).is_some() {
+            return None;
+        }
+        // Two quotes and a third one: a text over several lines.
+        if length == 0 && rest.get(1) == Some(&quote) {
+            return None;
+        }
+        self.pos = start + length + 1;
+        Some(&self.text[start..start + length])
+    }
+
+    fn number(&mut self) -> Option<Value<'a>> {
+        let bytes = self.text.as_bytes();
+        let start = self.pos;
+        let negative = self.take(b'-');
+        let digits = |from: usize| {
+            let tail = &bytes[from..];
+            tail.iter().take_while(|byte| byte.is_ascii_digit()).count()
+        };
+        let from = self.pos;
+        let whole = digits(from);
+        // A leading zero is an error, but alone.
+        if whole == 0 || whole > MAX_DIGITS || (whole > 1 && bytes[from] == b'0') {
+            return None;
+        }
+        self.pos += whole;
+        if self.byte() != Some(b'.') {
+            let int: i64 = self.text[from..self.pos].parse().ok()?;
+            return Some(Value::Int(if negative { -int } else { int }));
+        }
+        let fraction = digits(self.pos + 1);
+        if fraction == 0 {
+            return None;
+        }
+        self.pos += 1 + fraction;
+        Some(Value::Float(self.text[start..self.pos].parse().ok()?))
+    }
+
+    fn list(&mut self, depth: u32) -> Option<Value<'a>> {
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        self.pos += 1;
+        let mut items = Vec::new();
+        loop {
+            self.skip();
+            if self.take(b']') {
+                break;
+            }
+            items.push(self.value(depth + 1)?);
+            if !self.take(b',') {
+                self.expect(b']')?;
+                break;
+            }
+        }
+        Some(Value::List(items))
+    }
+
+    fn map(&mut self, depth: u32) -> Option<Value<'a>> {
+        if depth >= MAX_DEPTH {
+            return None;
+        }
+        self.pos += 1;
+        let mut entries: Vec<(Value<'a>, Value<'a>)> = Vec::new();
+        loop {
+            self.skip();
+            if self.take(b'}') {
+                break;
+            }
+            if !matches!(self.byte()?, b'\'' | b'"') {
+                return None;
+            }
+            let key = self.string()?;
+            self.skip();
+            self.expect(b':')?;
+            self.skip();
+            let value = self.value(depth + 1)?;
+            let known = entries.iter().any(|(known, _)| known.as_str() == Some(key));
+            if known || entries.len() >= MAX_NAMES {
+                return None;
+            }
+            entries.push((Value::Str(Cow::Borrowed(key)), value));
+            if !self.take(b',') {
+                self.expect(b'}')?;
+                break;
+            }
+        }
+        Some(Value::Dict(entries))
+    }
+
+    /// A constant, or a name, which is a text.
+    fn word(&mut self) -> Option<Value<'a>> {
+        let rest = &self.text[self.pos..];
+        for (word, value) in [
+            ("True", Value::Bool(true)),
+            ("False", Value::Bool(false)),
+            ("None", Value::None),
+        ] {
+            let ends = rest
+                .as_bytes()
+                .get(word.len())
+                .is_none_or(|byte| !NAME[usize::from(*byte)]);
+            if rest.starts_with(word) && ends {
+                self.pos += word.len();
+                return Some(value);
+            }
+        }
+        self.name().map(|name| Value::Str(Cow::Borrowed(name)))
+    }
+}
+
+/// The bytes of ASCII names.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::super::calls;
+    use super::decode;
+
+    #[test]
+    fn plain_lists_are_read_as_the_parser_reads_them() {
+        for text in [
+            "[]",
+            "[f()]",
+            "[a.b_1(x=1,y=-2,z=0)]",
+            "[f(a='x y',b=\"it's\",c='')]",
+            "[ f ( a = [1, 2.50, 'x', ], b = {'k': {'l': []}} , ) , g() , ]",
+            "[f(a=True,b=False,c=None,d=true,e=Paris)]",
+            "[f(a='中文',b=['é'])]",
+            "[f(a=-0.0,b=-0,c=123456789012345678)]",
+        ] {
+            let plain = decode(text).unwrap_or_else(|| panic!("{text} is plain"));
+            assert_eq!(Some(plain), calls::parse_calls(text).ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_left_to_the_parser() {
+        for text in [
+            "",
+            "f()",
+            "[f(1)]",
+            "[f(a=1,a=2)]",
+            "[f(a='\\n')]",
+            "[f(a='''x''')]",
+            "[f(a='x''y')]",
+            "[f(a=1+1)]",
+            "[f(a=+1)]",
+            "[f(a=01)]",
+            "[f(a=1e3)]",
+            "[f(a=1_0)]",
+            "[f(a=1.)]",
+            "[f(a=1234567890123456789)]",
+            "[f(a=g(b=1))]",
+            "[f(from=1)]",
+            "[f(a=lambda)]",
+            "[f(a={1:2})]",
+            "[f(a={'a':1,'a':2})]",
+            "[f(é=1)]",
+            "[f()] ",
+            "[f()]#",
+            "[f(a=b'x')]",
+            "[f(a='\0')]",
+            "[f(a=b.c)]",
+            "[f(a=[1:2])]",
+        ] {
+            assert!(
+                decode(text).is_none_or(|plain| Some(plain) == calls::parse_calls(text).ok()),
+                "{text}"
+            );
+        }
+    }
+}

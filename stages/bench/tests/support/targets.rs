@@ -1,0 +1,144 @@
+//! What fuzzing runs: a text goes in, something is said about it, nothing panics.
+
+use starling_bench::acebench::{
+    self, Dataset, Family, Lang, MultiStep, Profile, strip_thinking, text_from_tool_calls,
+};
+use starling_bench::bfcl::{self, Bfcl, Category, Class, Language, convert, decode_calls, read};
+use starling_text::json::{self, Value};
+
+/// Names of the targets, each with its corpus.
+pub const TARGETS: [(&str, &str); 4] = [
+    ("bfcl-answers", include_str!("../corpus/bfcl-answers.jsonl")),
+    ("bfcl-calls", include_str!("../corpus/bfcl-calls.jsonl")),
+    (
+        "bfcl-literals",
+        include_str!("../corpus/bfcl-literals.jsonl"),
+    ),
+    (
+        "acebench-outputs",
+        include_str!("../corpus/acebench-outputs.jsonl"),
+    ),
+];
+
+/// The texts of a corpus: a JSON string a line.
+pub fn corpus(lines: &str) -> Vec<String> {
+    let text = |line: &str| match json::parse(line).expect("a line of JSON") {
+        Value::Str(text) => text,
+        other => panic!("a corpus holds texts, not {other:?}"),
+    };
+    lines.lines().map(text).collect()
+}
+
+/// Both benchmarks, read once.
+pub struct World {
+    bfcl: Bfcl,
+    acebench: Vec<Dataset>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let data = |profile| Dataset::embedded(Lang::En, profile).expect("embedded data");
+        Self {
+            bfcl: Bfcl::embedded().expect("embedded data"),
+            acebench: Profile::ALL.map(data).into(),
+        }
+    }
+
+    /// Runs a target on a text; the answer is a number that depends on every verdict.
+    pub fn run(&self, target: &str, text: &str) -> usize {
+        match target {
+            "bfcl-answers" => self.answers(text),
+            "bfcl-calls" => self.calls(text),
+            "bfcl-literals" => literals(text),
+            "acebench-outputs" => self.outputs(text),
+            other => panic!("no target `{other}`"),
+        }
+    }
+
+    fn answers(&self, text: &str) -> usize {
+        let completion = read(text);
+        let mut valid = decode_calls(text).map_or(1, |calls| calls.len());
+        for category in Category::ALL {
+            let items = self.bfcl.items(category).expect("data");
+            let Some(item) = items.get(text.len() % items.len()) else {
+                continue;
+            };
+            let verdict = match item.scenario() {
+                None => self.bfcl.check(item, completion.cleaned),
+                Some(_) => {
+                    let turns = vec![vec![completion.cleaned.to_owned()]; item.answers().len()];
+                    self.bfcl.check_turns(item, &turns)
+                }
+            };
+            valid += usize::from(verdict.is_valid());
+        }
+        valid
+    }
+
+    fn calls(&self, text: &str) -> usize {
+        let mut length = 0;
+        for class in Class::ALL {
+            let mut sandbox = self
+                .bfcl
+                .sandbox(*class, &Value::Null, text.len() % 2 == 0)
+                .expect("an instance");
+            for call in text.split('\n') {
+                length += sandbox.execute(call).len();
+            }
+            length += sandbox.state_digest().len();
+        }
+        length
+    }
+
+    fn outputs(&self, text: &str) -> usize {
+        let mut valid = 0;
+        let rewritten = text_from_tool_calls(text);
+        for data in &self.acebench {
+            for category in acebench::Category::ALL {
+                let item = data
+                    .category(category)
+                    .nth(text.len() % 20)
+                    .expect("an entry");
+                if category.family() == Family::Agent {
+                    if let Ok(mut step) = MultiStep::new(data, item) {
+                        step.respond(text);
+                        valid += usize::from(step.score().end);
+                    }
+                    continue;
+                }
+                valid += usize::from(data.check(item, text).valid());
+                valid += usize::from(data.check(item, strip_thinking(text)).valid());
+                if let Some(rewritten) = &rewritten {
+                    valid += usize::from(data.check(item, rewritten).valid());
+                }
+            }
+        }
+        valid
+    }
+}
+
+fn literals(text: &str) -> usize {
+    let types = [
+        "integer",
+        "long",
+        "float",
+        "String",
+        "Boolean",
+        "array",
+        "dict",
+        "ArrayList",
+        "HashMap",
+        "Array",
+        "any",
+    ];
+    let mut read = 0;
+    for language in [Language::Java, Language::JavaScript] {
+        for declared in types {
+            for element in [None, Some("String"), Some("integer"), Some("char")] {
+                let found: Result<Value, bfcl::Raised> = convert(language, text, declared, element);
+                read += usize::from(found.is_ok());
+            }
+        }
+    }
+    read
+}
