@@ -49,6 +49,9 @@ enum Command {
         /// Starts nothing after a failure.
         #[arg(long)]
         fail_fast: bool,
+        /// Puts results of different numerics classes side by side.
+        #[arg(long)]
+        mixed: bool,
         /// Seconds that a stage has to stop.
         #[arg(long, default_value_t = 30.0)]
         grace: f64,
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
                     spec,
                     attempt,
                     shard,
+                    beside: false,
                 },
                 _ => Request::Serve,
             };
@@ -106,10 +110,12 @@ fn main() -> ExitCode {
             set,
             threads,
             fail_fast,
+            mixed,
             grace,
             json,
         } => {
-            let options = options(threads, fail_fast, grace);
+            let mut options = options(threads, fail_fast, grace);
+            options.mixed = mixed;
             run_pipeline(&registry, &pipeline, &store, &set, options, json)
         }
     };

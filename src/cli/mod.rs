@@ -3,6 +3,8 @@
 //! Here alone the environment, the terminal and the working folder are looked at.
 
 mod completions;
+mod diff;
+mod doctor;
 mod gc;
 mod output;
 mod plan;
@@ -12,6 +14,7 @@ mod runs;
 mod session;
 mod show;
 mod stages;
+mod status;
 mod verify;
 mod why;
 
@@ -53,6 +56,9 @@ enum Command {
     Show(show::Arguments),
     Stages(stages::Arguments),
     Runs(runs::Arguments),
+    Status(status::Arguments),
+    Diff(diff::Arguments),
+    Doctor(doctor::Arguments),
     Gc(gc::Arguments),
     Verify(verify::Arguments),
     Completions(completions::Arguments),
@@ -99,6 +105,9 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Show(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
+        Command::Status(arguments) => arguments.run(&session),
+        Command::Diff(arguments) => arguments.run(&session),
+        Command::Doctor(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
         Command::RunStage(arguments) => {

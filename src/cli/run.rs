@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// How often a stage that failed for a passing reason (a busy server, a lost network) is tried again
     #[arg(long, value_name = "N", default_value_t = 3)]
     retries: u32,
+    /// Put results of different numerics classes (device, instruction set) side by side in tables
+    #[arg(long)]
+    mixed: bool,
     /// Digest every file outside the store again, whatever is remembered of it
     #[arg(long)]
     paranoid: bool,
@@ -56,6 +59,7 @@ impl Arguments {
             .collect();
         options.threads = self.threads.map(usize::from);
         options.keep_going = self.keep_going || !self.fail_fast;
+        options.mixed = self.mixed;
         options.retries = self.retries;
         options.secrets = secrets(&pipeline, session);
         options.overrides = self.set;

@@ -39,7 +39,10 @@ pub(crate) use self::{
     files::{list, read_if_there, remove},
 };
 pub use self::{attempts::Pin, files::Fault};
-use self::{files::Files, index::Index};
+use self::{
+    files::{Files, WRITABLE},
+    index::Index,
+};
 use crate::{
     ActionKey, ActionRecord, CacheError, Creation, Digest, KeyFields, Lease, LeaseHolder,
     LeaseOutcome, Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning,
@@ -181,6 +184,43 @@ impl LocalStore {
         };
         self.files
             .replace(&self.files.root.join("memo"), &bytes, false)
+    }
+
+    /// The spec that an action's record names, also when artifacts of it are gone; none when the record cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be read.
+    pub fn spec_of(&self, key: &ActionKey) -> Result<Option<Digest>, CacheError> {
+        Ok(match self.load_action(key, &self.action_path(key))? {
+            Loaded::Good(record) => Some(record.spec),
+            Loaded::Absent | Loaded::Damaged(_) => None,
+        })
+    }
+
+    /// How much space is left for the store, in bytes.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system does not tell.
+    pub fn free_space(&self) -> Result<u64, CacheError> {
+        let root = &self.files.root;
+        let told = rustix::fs::statvfs(root).map_err(io::Error::from);
+        let told = told.map_err(reading("look at", root))?;
+        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
+
+    /// How workers get their inputs on the store's filesystem: `reflink`, `hard link` or `copy`.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be written.
+    pub fn placing(&self) -> Result<&'static str, CacheError> {
+        let from = self.files.write_tmp(b"probe", WRITABLE, false)?;
+        let to = self.files.tmp_path();
+        if reflink_copy::reflink(&from.path, &to.path).is_ok() {
+            return Ok("reflink");
+        }
+        let linked = fs::hard_link(&from.path, &to.path).is_ok();
+        Ok(if linked { "hard link" } else { "copy" })
     }
 
     /// How much space the store's files take on disk, in bytes, damaged and temporary ones included.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use starling_cache::Memo;
+use starling_cache::{CacheError, Memo};
 
 use super::{Engine, Stop};
 use crate::exit;
@@ -23,7 +23,15 @@ impl Engine<'_> {
     pub(super) fn end(&mut self, display: Vec<Display>) -> Result<RunOutcome, RunError> {
         let summary = self.summary();
         let code = self.code(&summary);
-        self.manifest(Some(code)).write(self.store)?;
+        match self.manifest(Some(code)).write(self.store) {
+            // Whoever may only read a store can still see what it has.
+            Err(error @ CacheError::ReadOnly { .. }) if self.ran.is_empty() => {
+                self.reporter.report(&RunEvent::Notice {
+                    text: format!("{error}; this run leaves no manifest"),
+                });
+            }
+            written => written?,
+        }
         self.remember();
         self.pass_on_warnings();
         self.reporter.report(&RunEvent::Ended(summary.clone()));

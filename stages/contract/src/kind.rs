@@ -52,6 +52,8 @@ pub trait Stage: Send + Sync + 'static {
     const DETERMINISM: Determinism = Determinism::Everywhere;
     /// How it maps over its rows, if it does; its `run` calls [`StageContext::map_chunks`] with this.
     const CHUNKS: Option<Chunks> = None;
+    /// Whether it puts its inputs side by side, so that they should be of one numerics class.
+    const COMPARES: bool = false;
     /// The parameters: serde names in kebab-case, unknown ones denied, each documented.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
@@ -106,6 +108,8 @@ pub trait Kind: Send + Sync {
     fn determinism(&self) -> Determinism;
     /// See [`Stage::CHUNKS`].
     fn chunks(&self) -> Option<Chunks>;
+    /// See [`Stage::COMPARES`].
+    fn compares(&self) -> bool;
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
@@ -166,6 +170,9 @@ impl<S: Stage> Kind for Erased<S> {
     }
     fn chunks(&self) -> Option<Chunks> {
         S::CHUNKS
+    }
+    fn compares(&self) -> bool {
+        S::COMPARES
     }
     fn ports(&self) -> Ports {
         S::ports()
