@@ -7,6 +7,7 @@ mod diff;
 mod doctor;
 mod gc;
 mod output;
+mod pin;
 mod plan;
 mod run;
 mod run_stage;
@@ -60,6 +61,7 @@ enum Command {
     Diff(diff::Arguments),
     Doctor(doctor::Arguments),
     Gc(gc::Arguments),
+    Pin(pin::Arguments),
     Verify(verify::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
@@ -109,6 +111,7 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Diff(arguments) => arguments.run(&session),
         Command::Doctor(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
+        Command::Pin(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
         Command::RunStage(arguments) => {
             let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;

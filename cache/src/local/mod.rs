@@ -5,6 +5,7 @@
 //!   format                          version of this layout; a store of another version is refused
 //!   blobs/sha256/ab/<digest>        files and tree manifests, read-only
 //!   actions/<key>.json              records, read-only, created once
+//!   retired/<key>.json              records whose artifacts may be gone: digests and recipe
 //!   attempts/<key>/<n>/             started.json, beat.json, exit.json, log
 //!   leases/<key>/<n>                who runs an action now
 //!   snapshots/<key>/                saves of unfinished actions
@@ -323,6 +324,14 @@ impl Store for LocalStore {
 
     fn actions(&self) -> Result<Vec<ActionKey>, CacheError> {
         self.record_keys()
+    }
+
+    fn retire_action(&self, key: &ActionKey) -> Result<(), CacheError> {
+        self.retire_record(key)
+    }
+
+    fn retired(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        self.retired_record(key)
     }
 
     fn remove_action(&self, key: &ActionKey) -> Result<bool, CacheError> {

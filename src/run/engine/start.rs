@@ -63,6 +63,20 @@ impl Engine<'_> {
             self.wait_for(index, action);
             return Ok(());
         }
+        let retired: Vec<usize> = {
+            let inputs = self.pipeline.stages[index].inputs.iter().map(|i| i.stage);
+            inputs
+                .filter(|&input| self.states[input].is_retired())
+                .collect()
+        };
+        if !retired.is_empty() {
+            self.rebuild.extend(&retired);
+            return self.run_again(
+                retired,
+                "only its digest was kept, and its bytes are needed",
+                memo,
+            );
+        }
         if let Some(classes) = self.mixed_classes(index) {
             let message = format!("its inputs are of different numerics classes: {classes}");
             let mut failure = self.failure(index, 0, Cause::Launch, message);

@@ -231,7 +231,7 @@ impl Running {
                     pass_on(stream, &secrets, tail.as_deref());
                 }
                 // Nobody listens after a program whose pipes others hold.
-                drop(sender.send(()));
+                let _closed = sender.send(());
             });
         }
         Ok(Self {
