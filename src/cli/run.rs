@@ -45,9 +45,18 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
+        // Looked at while the pipeline is read; a wrong pipeline makes no store.
+        let ahead = session.existing_store().ok();
+        if let Some(store) = &ahead {
+            store.look_ahead();
+        }
         let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
         // What the engine itself writes may wait; workers make results durable.
-        let store = session.store()?.without_sync();
+        let store = match ahead {
+            Some(store) => store.cleaned()?,
+            None => session.store()?,
+        };
+        let store = store.without_sync();
         let mut memo = store.memo();
         memo.set_paranoid(self.paranoid);
         let program = std::env::current_exe()

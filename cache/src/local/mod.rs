@@ -32,7 +32,8 @@ pub(crate) mod trees;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
+    thread::JoinHandle,
 };
 
 pub(crate) use self::{
@@ -63,6 +64,8 @@ pub struct LocalStore {
     url: String,
     /// What records say, read when the first is asked for.
     index: OnceLock<Index>,
+    /// Who reads the index in the background.
+    ahead: Mutex<Option<JoinHandle<Index>>>,
 }
 
 /// The nearest store at or above a folder.
@@ -113,7 +116,17 @@ impl LocalStore {
             files: Files::new(root),
             url,
             index: OnceLock::new(),
+            ahead: Mutex::default(),
         })
+    }
+
+    /// The store without what dead processes left half-written.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the folder cannot be listed.
+    pub fn cleaned(self) -> Result<Self, CacheError> {
+        self.files.clean_tmp()?;
+        Ok(self)
     }
 
     /// Opens a store, making it where there is none, and removes what dead processes left half-written.
@@ -122,10 +135,7 @@ impl LocalStore {
     /// As [`LocalStore::open`], and [`CacheError::ReadOnly`] or [`CacheError::Full`] when it cannot be made.
     pub fn open_or_create(root: &Path) -> Result<Self, CacheError> {
         match Self::open(root) {
-            Ok(store) => {
-                store.files.clean_tmp()?;
-                return Ok(store);
-            }
+            Ok(store) => return store.cleaned(),
             Err(CacheError::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
