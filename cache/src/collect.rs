@@ -41,7 +41,7 @@ pub struct CollectOptions {
 }
 
 /// A thing that was, or would be, deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CollectedItem {
     /// A record, with its stage's name.
     Action {
@@ -49,6 +49,10 @@ pub enum CollectedItem {
         key: ActionKey,
         /// The stage's name when it ran first.
         stage: String,
+        /// Seconds that it took, and that making it again would.
+        seconds: f64,
+        /// Bytes of its artifacts; what is shared with others stays.
+        artifacts: u64,
     },
     /// A blob.
     Blob(Digest),
@@ -59,7 +63,7 @@ pub enum CollectedItem {
 }
 
 /// What was, or would be, deleted and freed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collected {
     /// Each thing with the bytes that it took.
     pub items: Vec<(CollectedItem, u64)>,
@@ -143,8 +147,13 @@ impl Plan {
                     }
                 }
                 Loaded::Good(record) => {
-                    let stage = record.stage;
-                    doomed.push((CollectedItem::Action { key, stage }, vec![path]));
+                    let item = CollectedItem::Action {
+                        key,
+                        artifacts: record.outputs.values().map(|output| output.bytes).sum(),
+                        seconds: record.seconds,
+                        stage: record.stage,
+                    };
+                    doomed.push((item, vec![path]));
                 }
                 // A damaged record is a miss already, and a rerun sets it aside.
                 Loaded::Damaged(_) | Loaded::Absent => {}

@@ -12,6 +12,8 @@
 //! | stage and arm names         | no         | renaming a stage is not an experiment; arms share their prefix       |
 //! | upstream keys               | no         | two ways to the same bytes are equally good                          |
 //! | device, threads             | no         | recorded as the *numerics class*, see [`crate::ActionRecord`]        |
+//! | shards                      | no         | they only group chunks into processes; a chunk's key has the digest of its rows in place of all rows |
+//! | secrets, names and values   | no         | they open doors and must never be found in a store                   |
 //! | neutral parameters          | no         | the kind declares them: log interval, snapshot interval              |
 //! | time limit, retries, budget | no         | they decide whether bytes come, not which                            |
 //! | times, hosts, users, paths  | no         | recorded beside the artifact                                         |

@@ -116,6 +116,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn complete(&self, record: &ActionRecord) -> Result<bool, CacheError>;
     /// The keys of all records, in order; some may turn out damaged.
     fn actions(&self) -> Result<Vec<ActionKey>, CacheError>;
+    /// Takes an action out of those that hold their artifacts: its digests and its recipe stay, its bytes may be
+    /// collected.
+    fn retire_action(&self, key: &ActionKey) -> Result<(), CacheError>;
+    /// The record of an action that was taken out; its artifacts may be gone.
+    fn retired(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError>;
     /// Removes a record, for repair; true when there was one.
     fn remove_action(&self, key: &ActionKey) -> Result<bool, CacheError>;
 

@@ -123,6 +123,7 @@ impl Stage for Concat {
     const KIND: &'static str = "toy-concat";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Joins texts, each after its name.";
+    const COMPARES: bool = true;
     const LIGHT: bool = true;
     type Params = Nothing;
 

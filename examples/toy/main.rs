@@ -21,7 +21,7 @@ use starling::report::{JsonLines, Palette, Plain, Reporter};
 use starling::run::worker::Request;
 use starling::run::{PASSED_ON, RunOptions, Secrets};
 use starling::{Registry, exit, pipeline, run};
-use starling_cache::{Digest, LocalStore};
+use starling_cache::{CacheError, Digest, LocalStore};
 use starling_contract::Shard;
 
 /// An engine with toy kinds.
@@ -49,6 +49,9 @@ enum Command {
         /// Starts nothing after a failure.
         #[arg(long)]
         fail_fast: bool,
+        /// Puts results of different numerics classes side by side.
+        #[arg(long)]
+        mixed: bool,
         /// Seconds that a stage has to stop.
         #[arg(long, default_value_t = 30.0)]
         grace: f64,
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
                     spec,
                     attempt,
                     shard,
+                    beside: false,
                 },
                 _ => Request::Serve,
             };
@@ -106,10 +110,12 @@ fn main() -> ExitCode {
             set,
             threads,
             fail_fast,
+            mixed,
             grace,
             json,
         } => {
-            let options = options(threads, fail_fast, grace);
+            let mut options = options(threads, fail_fast, grace);
+            options.mixed = mixed;
             run_pipeline(&registry, &pipeline, &store, &set, options, json)
         }
     };
@@ -172,11 +178,18 @@ fn try_run(
     options: &RunOptions,
     json: bool,
 ) -> Result<u8, (u8, Box<dyn Error>)> {
+    let unusable = |e: CacheError| (exit::CACHE, Box::from(e));
+    let ahead = LocalStore::open(store).ok();
+    if let Some(store) = &ahead {
+        store.look_ahead();
+    }
     let pipeline =
         pipeline::load(file, set, registry).map_err(|e| (exit::PIPELINE, Box::from(e)))?;
-    let store = LocalStore::open_or_create(store)
-        .map_err(|e| (exit::CACHE, Box::from(e)))?
-        .without_sync();
+    let store = match ahead {
+        Some(store) => store.cleaned(),
+        None => LocalStore::open_or_create(store),
+    };
+    let store = store.map_err(unusable)?.without_sync();
     let mut reporter: Box<dyn Reporter> = if json {
         Box::new(JsonLines::new(std::io::stderr()))
     } else {

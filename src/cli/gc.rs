@@ -1,9 +1,13 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
+use serde_json::{Value, json};
 use starling::exit;
-use starling::run::{Manifest, clock};
-use starling_cache::{CollectOptions, CollectedItem, Keep, LocalStore, Store as _, collect};
+use starling::report::duration;
+use starling::run::{CHUNK_KIND, Manifest, clock};
+use starling_cache::{
+    ActionKey, CollectOptions, CollectedItem, Keep, LocalStore, Store as _, collect,
+};
 
 use super::output::{self, Failure};
 use super::session::Session;
@@ -11,7 +15,7 @@ use super::show::size;
 
 /// Delete what nothing needs any more from the store
 ///
-/// Results of stages are kept unless `--keep-runs` says otherwise; snapshots of finished stages,
+/// Results of stages are kept unless `--keep-runs` or `--max-size` says otherwise; snapshots of finished stages,
 /// unfinished leftovers and unnamed files go. Pinned results always stay.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -21,17 +25,25 @@ pub(crate) struct Arguments {
     /// Keep only the results that the newest N runs used
     #[arg(long, value_name = "N")]
     keep_runs: Option<usize>,
+    /// Keep results up to this size in all, those of the newest runs first; for example `50GB`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "keep_runs")]
+    max_size: Option<u64>,
     /// Leave unnamed files younger than this alone; they may be about to be named
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     grace: u32,
+    /// Print what was deleted as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let store = session.existing_store()?;
-        let keep = match self.keep_runs {
-            None => Keep::All,
-            Some(n) => Keep::Actions(used(&store, n)?),
+        let used = last_use(&store)?;
+        let keep = match (self.keep_runs, self.max_size) {
+            (Some(n), _) => Keep::Actions(of_newest(&store, &used, n)?),
+            (None, Some(most)) => Keep::Actions(that_fit(&store, &used, most)?),
+            (None, None) => Keep::All,
         };
         let options = CollectOptions {
             keep,
@@ -40,16 +52,21 @@ impl Arguments {
             grace_seconds: f64::from(self.grace),
         };
         let collected = collect(&store, &options)?;
-        for (item, bytes) in &collected.items {
-            let what = match item {
-                CollectedItem::Action { key, stage } => {
-                    format!("result    {}  of stage {stage}", key.short())
-                }
-                CollectedItem::Blob(digest) => format!("file      {}", digest.short()),
-                CollectedItem::Snapshots(key) => format!("snapshots {}", key.short()),
-                CollectedItem::File(path) => format!("leftover  {}", path.display()),
-            };
-            output::data(&format!("{:>10}  {what}\n", size(*bytes)));
+        let items = collected.items.iter();
+        if self.json {
+            let items: Vec<Value> = items
+                .map(|(item, bytes)| value(item, *bytes, &used))
+                .collect();
+            output::json(&json!({
+                "dry-run": self.dry_run,
+                "items": items,
+                "freed": collected.freed,
+                "kept": collected.kept,
+            }));
+            return Ok(exit::DONE);
+        }
+        for (item, bytes) in items {
+            output::data(&format!("{:>10}  {}\n", size(*bytes), words(item, &used)));
         }
         output::story(&format!(
             "{} {}, {} {}",
@@ -62,16 +79,150 @@ impl Arguments {
     }
 }
 
-/// The actions of the newest `n` runs.
-fn used(store: &LocalStore, n: usize) -> Result<BTreeSet<starling_cache::ActionKey>, Failure> {
-    let mut used = BTreeSet::new();
-    for run in store.runs()?.iter().rev().take(n) {
-        let manifest = Manifest::read(store, run)?.ok_or_else(|| {
+/// Bytes as a person writes them: `800MB`, `50 GB`, `1000000`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err("expected a size such as `800MB` or `50GB`".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "expected a size such as `50GB`".to_owned())?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+/// The newest run that used each action, with the run's place among all.
+fn last_use(store: &LocalStore) -> Result<BTreeMap<ActionKey, (usize, String)>, Failure> {
+    let mut used = BTreeMap::new();
+    for (place, run) in store.runs()?.into_iter().enumerate() {
+        let manifest = Manifest::read(store, &run)?.ok_or_else(|| {
             let text = format!("the manifest of run {run} cannot be read, so nothing was deleted");
             Failure::new(exit::CACHE, text)
         })?;
-        let keys = manifest.stages.iter().filter_map(|s| s.key.as_ref());
-        used.extend(keys.filter_map(|key| key.parse::<starling_cache::ActionKey>().ok()));
+        for stage in &manifest.stages {
+            let key = stage
+                .key
+                .as_ref()
+                .and_then(|key| key.parse::<ActionKey>().ok());
+            used.extend(key.map(|key| (key, (place, run.clone()))));
+        }
     }
     Ok(used)
+}
+
+type Used = BTreeMap<ActionKey, (usize, String)>;
+
+/// The actions that the newest `n` runs used, and chunks that were made since the oldest of these began: a stage
+/// that is not finished goes on from them.
+fn of_newest(store: &LocalStore, used: &Used, n: usize) -> Result<BTreeSet<ActionKey>, Failure> {
+    let runs = store.runs()?;
+    let first = runs.len().saturating_sub(n);
+    let since = match runs.get(first) {
+        Some(run) => Manifest::read(store, run)?.map_or(0.0, |manifest| manifest.started_unix),
+        None => f64::INFINITY,
+    };
+    let newest = used.iter().filter(|(_, (place, _))| *place >= first);
+    let mut keep: BTreeSet<ActionKey> = newest.map(|(key, _)| *key).collect();
+    for key in store.actions()? {
+        if let Some(record) = store.action(&key)?
+            && record.kind.ends_with(CHUNK_KIND)
+            && record.started_unix >= since
+        {
+            keep.insert(key);
+        }
+    }
+    Ok(keep)
+}
+
+/// The actions that fit into so many bytes: those of the newest runs first, chunks of finished stages last.
+fn that_fit(store: &LocalStore, used: &Used, most: u64) -> Result<BTreeSet<ActionKey>, Failure> {
+    let mut records = Vec::new();
+    for key in store.actions()? {
+        records.extend(store.action(&key)?);
+    }
+    records.sort_by(|a, b| {
+        let place = |key: &ActionKey| used.get(key).map(|(place, _)| *place);
+        place(&b.key)
+            .cmp(&place(&a.key))
+            .then(b.started_unix.total_cmp(&a.started_unix))
+    });
+    let (mut seen, mut total, mut keep) = (BTreeSet::new(), 0_u64, BTreeSet::new());
+    for record in records {
+        let new = record
+            .outputs
+            .values()
+            .filter(|output| !seen.contains(&output.digest));
+        let bytes: u64 = new.map(|output| output.bytes).sum();
+        if total.saturating_add(bytes) > most {
+            continue;
+        }
+        total += bytes;
+        seen.extend(record.outputs.values().map(|output| output.digest));
+        keep.insert(record.key);
+    }
+    Ok(keep)
+}
+
+fn words(item: &CollectedItem, used: &Used) -> String {
+    match item {
+        CollectedItem::Action {
+            key,
+            stage,
+            seconds,
+            artifacts,
+        } => {
+            let run = used.get(key).map_or("no run", |(_, run)| run);
+            format!(
+                "result    {}  of stage {stage}, {} of artifacts, {} to make again, last used by {run}",
+                key.short(),
+                size(*artifacts),
+                duration(*seconds)
+            )
+        }
+        CollectedItem::Blob(digest) => format!("file      {}", digest.short()),
+        CollectedItem::Snapshots(key) => format!("snapshots {}", key.short()),
+        CollectedItem::File(path) => format!("leftover  {}", path.display()),
+    }
+}
+
+fn value(item: &CollectedItem, bytes: u64, used: &Used) -> Value {
+    match item {
+        CollectedItem::Action {
+            key,
+            stage,
+            seconds,
+            artifacts,
+        } => json!({
+            "result": key, "stage": stage, "bytes": bytes, "artifact-bytes": artifacts,
+            "rebuild-seconds": seconds, "run": used.get(key).map(|(_, run)| run),
+        }),
+        CollectedItem::Blob(digest) => json!({"file": digest, "bytes": bytes}),
+        CollectedItem::Snapshots(key) => json!({"snapshots": key, "bytes": bytes}),
+        CollectedItem::File(path) => json!({"leftover": path, "bytes": bytes}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("50GB"), Ok(50_000_000_000));
+        assert_eq!(parse_size("1 mb"), Ok(1_000_000));
+        assert_eq!(parse_size("7"), Ok(7));
+        for wrong in ["", "GB", "5 apples", "99999999999999TB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

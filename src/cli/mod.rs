@@ -3,11 +3,14 @@
 //! Here alone the environment, the terminal and the working folder are looked at.
 
 mod completions;
+mod diff;
+mod doctor;
 mod fetch;
 mod gc;
 mod graph;
 mod new;
 pub(crate) mod output;
+mod pin;
 mod plan;
 pub(crate) mod run;
 mod run_stage;
@@ -16,6 +19,7 @@ mod schema;
 pub(crate) mod session;
 mod show;
 mod stages;
+mod status;
 mod verify;
 mod why;
 
@@ -62,7 +66,11 @@ enum Command {
     Schema(schema::Arguments),
     Runs(runs::Arguments),
     Fetch(fetch::Arguments),
+    Status(status::Arguments),
+    Diff(diff::Arguments),
+    Doctor(doctor::Arguments),
     Gc(gc::Arguments),
+    Pin(pin::Arguments),
     Verify(verify::Arguments),
     Lm(tools::lm::Arguments),
     Score(tools::score::Arguments),
@@ -122,7 +130,11 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Schema(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
         Command::Fetch(arguments) => arguments.run(&session),
+        Command::Status(arguments) => arguments.run(&session),
+        Command::Diff(arguments) => arguments.run(&session),
+        Command::Doctor(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
+        Command::Pin(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
         Command::Score(arguments) => arguments.run(),
         Command::Eval(arguments) => arguments.run(&session),

@@ -63,6 +63,11 @@ impl Failure {
         Self::new(exit::USAGE, text)
     }
 
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Says what is wrong and gives the exit code.
     pub(crate) fn show(self) -> u8 {
         if self.text.starts_with("Error: ") {

@@ -6,6 +6,8 @@ use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
 use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
 
+use starling_cache::LocalStore;
+
 use super::output::{self, Failure, chain};
 use super::session::{Changes, Session};
 
@@ -31,6 +33,9 @@ pub(crate) struct Arguments {
     /// How often a stage that failed for a passing reason (a busy server, a lost network) is tried again
     #[arg(long, value_name = "N", default_value_t = 3)]
     retries: u32,
+    /// Put results of different numerics classes (device, instruction set) side by side in tables
+    #[arg(long)]
+    mixed: bool,
     /// Digest every file outside the store again, whatever is remembered of it
     #[arg(long)]
     paranoid: bool,
@@ -42,16 +47,22 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let changes = self.changes.all();
+        // Looked at while the pipeline is read.
+        let ahead = session.existing_store().ok();
+        if let Some(store) = &ahead {
+            store.look_ahead();
+        }
         let (pipeline, _) = session.locked(self.pipeline.as_deref(), &changes)?;
         Execution {
             threads: self.threads,
             keep_going: self.keep_going || !self.fail_fast,
             retries: self.retries,
             paranoid: self.paranoid,
+            mixed: self.mixed,
             json: self.json,
             overrides: changes,
         }
-        .run(session, &pipeline)
+        .run(session, &pipeline, ahead)
     }
 }
 
@@ -65,6 +76,8 @@ pub(crate) struct Execution {
     pub(crate) retries: u32,
     /// Hash files again that look unchanged.
     pub(crate) paranoid: bool,
+    /// Let results of several numerics classes meet in a comparison.
+    pub(crate) mixed: bool,
     /// Print events as JSON lines.
     pub(crate) json: bool,
     /// The changes to the pipeline, for the manifest.
@@ -72,10 +85,19 @@ pub(crate) struct Execution {
 }
 
 impl Execution {
-    /// Runs it and prints what its last stages show.
-    pub(crate) fn run(self, session: &Session, pipeline: &Pipeline) -> Result<u8, Failure> {
+    /// Runs it and prints what its last stages show; `ahead` is the store, where it was opened already.
+    pub(crate) fn run(
+        self,
+        session: &Session,
+        pipeline: &Pipeline,
+        ahead: Option<LocalStore>,
+    ) -> Result<u8, Failure> {
         // What the engine itself writes may wait; workers make results durable.
-        let store = session.store()?.without_sync();
+        let store = match ahead {
+            Some(store) => store.cleaned()?,
+            None => session.store()?,
+        };
+        let store = store.without_sync();
         let mut memo = store.memo();
         memo.set_paranoid(self.paranoid);
         let program = std::env::current_exe()
@@ -87,6 +109,7 @@ impl Execution {
             .collect();
         options.threads = self.threads.map(usize::from);
         options.keep_going = self.keep_going;
+        options.mixed = self.mixed;
         options.retries = self.retries;
         options.secrets = secrets(pipeline, session);
         options.overrides = self.overrides;

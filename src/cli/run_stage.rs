@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// Run one light action after another, as told on stdin
     #[arg(long, conflicts_with_all = ["spec", "shard"])]
     serve: bool,
+    /// Do all of the work beside a result that is there, and leave the record with the attempt
+    #[arg(long, conflicts_with = "shard")]
+    beside: bool,
     /// End when stdin does
     #[arg(long)]
     tether: bool,
@@ -34,6 +37,7 @@ impl Arguments {
                 spec,
                 attempt: self.attempt,
                 shard: self.shard,
+                beside: self.beside,
             },
             _ => worker::Request::Serve,
         };

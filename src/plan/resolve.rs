@@ -9,7 +9,7 @@ use starling_cache::{
 use starling_contract::{External, Kind};
 
 use crate::Registry;
-use crate::pipeline::{Mistake, Pipeline, PipelineStage, Span};
+use crate::pipeline::{Keep, Mistake, Pipeline, PipelineStage, Span};
 
 /// What can be said about a stage now.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +37,7 @@ pub struct ResolvedAction {
     pub inputs: Vec<ResolvedInput>,
     /// What it reads from outside the store; a file that is not there (and not needed) is left out.
     pub externals: Vec<ResolvedExternal>,
-    /// What it produced before, if all of it is still there.
+    /// What it produced before, if all of it is still there, or may be gone because the stage keeps digests only.
     pub cached: Option<ActionRecord>,
 }
 
@@ -154,7 +154,11 @@ pub fn resolve(
     let params = key_params(&this.params, kind, &found);
     let fields = KeyFields::new(kind.name(), kind.version(), params, key_inputs.collect());
     let key = fields.action_key();
-    let cached = store.cached(&key, &fields)?.filter(|record| {
+    let mut cached = store.cached(&key, &fields)?;
+    if cached.is_none() && this.keep == Keep::Digest {
+        cached = store.retired(&key)?;
+    }
+    let cached = cached.filter(|record| {
         let mut writes = kind.writes(&this.params).into_iter();
         writes.all(|output| record.outputs.contains_key(output))
     });

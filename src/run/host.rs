@@ -31,6 +31,8 @@ pub(crate) struct WorkerHost<'a> {
     /// Progress of the newest snapshot, or [`NONE`].
     snapshot: AtomicU64,
     chunks: Option<ChunkStore<'a>>,
+    /// Whether snapshots are kept and found.
+    remembers: bool,
 }
 
 /// The line to the engine.
@@ -68,6 +70,15 @@ impl<'a> WorkerHost<'a> {
             }),
             snapshot: AtomicU64::new(NONE),
             chunks: None,
+            remembers: true,
+        }
+    }
+
+    /// Keeps nothing and finds nothing, so that all of the work is done.
+    pub(crate) fn without_memory(self) -> Self {
+        Self {
+            remembers: false,
+            ..self
         }
     }
 
@@ -166,6 +177,9 @@ impl EventSink for WorkerHost<'_> {
 
 impl Host for WorkerHost<'_> {
     fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError> {
+        if !self.remembers {
+            return Ok(());
+        }
         self.store
             .put_snapshot(&self.key, progress, folder, &self.numerics)
             .map_err(|e| store_failed(&e))?;
@@ -182,6 +196,9 @@ impl Host for WorkerHost<'_> {
     }
 
     fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
+        if !self.remembers {
+            return Ok(None);
+        }
         let newest = self
             .store
             .newest_snapshot(&self.key, &self.numerics)

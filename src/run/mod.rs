@@ -7,14 +7,18 @@
 //! | `active`    | a running stage: its workers, and what they told                              |
 //! | `worker`    | the other side: runs one action from its spec and the store                   |
 //! | `judge`     | how an attempt ended                                                          |
+//! | `again`     | runs an action that is there once more, for repair or beside its result       |
+//! | `compare`   | whether two results agree as far as their kind promises                       |
 //! | `manifest`  | what a run leaves behind about itself                                         |
 //!
 //! The engine never runs a stage in its own process and never trusts one: what counts is in the store.
 //! So an engine or a worker may be killed at any instant, and the same command goes on from there.
 
 mod active;
+mod again;
 mod chunks;
 pub mod clock;
+pub mod compare;
 mod display;
 mod engine;
 mod exit_record;
@@ -32,6 +36,7 @@ mod state;
 mod status;
 pub mod worker;
 
+pub use again::{Again, again};
 pub use chunks::CHUNK_KIND;
 pub use display::Display;
 pub use engine::run;

@@ -70,6 +70,8 @@ pub struct RunOptions {
     pub grace: Duration,
     /// Values of environment variables that stages ask for by name, see `Stage::secrets`.
     pub secrets: Secrets,
+    /// Whether results of different numerics classes may be put side by side.
+    pub mixed: bool,
     /// How often an action that failed for a passing reason is tried again.
     pub retries: u32,
     /// How long to wait before the first such try; it doubles with each.
@@ -89,6 +91,7 @@ impl RunOptions {
             keep_going: true,
             grace: Duration::from_secs(30),
             secrets: Secrets::default(),
+            mixed: false,
             retries: 3,
             retry_pause: Duration::from_secs(1),
             overrides: Vec::new(),

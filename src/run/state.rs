@@ -42,6 +42,8 @@ pub(crate) enum Source {
     Ran(f64),
     /// Another run made them meanwhile.
     Elsewhere,
+    /// Their digests are known; the bytes may be gone, and are made again when something needs them.
+    Retired,
 }
 
 impl State {
@@ -50,6 +52,11 @@ impl State {
             Self::Done(finished) => Some(&finished.record),
             _ => None,
         }
+    }
+
+    /// Whether its bytes may be gone.
+    pub(crate) fn is_retired(&self) -> bool {
+        matches!(self, Self::Done(finished) if matches!(finished.source, Source::Retired))
     }
 
     /// Whether a stage that reads this one can never run.

@@ -22,6 +22,7 @@ use starling_cache::{
 use starling_contract::{Event, EventSink as _, Level, Shard, StageContext, StageError};
 
 use crate::report::{Cause, duration};
+use crate::run::again::put_again;
 use crate::run::chunks::ChunkStore;
 use crate::run::exit_record::ExitRecord;
 use crate::run::host::{WorkerHost, with_sources};
@@ -45,6 +46,9 @@ pub enum Request {
         attempt: u32,
         /// Only a share of its chunks.
         shard: Option<Shard>,
+        /// Beside a result that is there: all of the work is done, without snapshots and chunks of before, and
+        /// the record goes to the attempt instead of the action.
+        beside: bool,
     },
     /// One light action after another, as told on stdin.
     Serve,
@@ -85,12 +89,19 @@ pub fn main(store_url: &str, request: &Request, tether: bool, registry: &Registr
             spec,
             attempt,
             shard,
+            beside,
         } => {
             if tether {
                 hold_tether(|_| {});
             }
+            let task = Task {
+                spec,
+                attempt: *attempt,
+                shard: *shard,
+                beside: *beside,
+            };
             match open() {
-                Ok(store) => run_action(&store, (spec, *attempt, *shard), None, stop, registry),
+                Ok(store) => run_action(&store, &task, None, stop, registry),
                 Err(error) => complain(&with_sources(&error), exit::CACHE),
             }
         }
@@ -119,8 +130,13 @@ fn serve(
             Ok(order) => order,
             Err(error) => return complain(&format!("an order: {error}"), exit::BUG),
         };
-        let work = (&order.spec, order.attempt, None);
-        let done = run_action(store, work, order.log, Arc::clone(stop), registry);
+        let task = Task {
+            spec: &order.spec,
+            attempt: order.attempt,
+            shard: None,
+            beside: false,
+        };
+        let done = run_action(store, &task, order.log, Arc::clone(stop), registry);
         let mut answer = serde_json::to_vec(&Answer { done }).unwrap_or_default();
         answer.push(b'\n');
         let mut out = std::io::stdout();
@@ -135,15 +151,23 @@ fn serve(
     exit::DONE
 }
 
+/// What one action is run for.
+struct Task<'a> {
+    spec: &'a Digest,
+    attempt: u32,
+    shard: Option<Shard>,
+    beside: bool,
+}
+
 fn run_action(
     store: &LocalStore,
-    (spec_digest, attempt, shard): (&Digest, u32, Option<Shard>),
+    task: &Task<'_>,
     log: Option<PathBuf>,
     stop: Arc<AtomicBool>,
     registry: &Registry,
 ) -> u8 {
     let words = Words(log);
-    let spec = match ActionSpec::read(store, spec_digest) {
+    let spec = match ActionSpec::read(store, task.spec) {
         Ok(spec) => spec,
         Err(error @ SpecError::Store(_)) => {
             return words.complain(&with_sources(&error), exit::CACHE);
@@ -154,9 +178,10 @@ fn run_action(
         store,
         key: spec.key(),
         spec: &spec,
-        spec_digest: *spec_digest,
-        attempt,
-        shard,
+        spec_digest: *task.spec,
+        attempt: task.attempt,
+        shard: task.shard,
+        beside: task.beside,
         words,
         registry,
         stop,
@@ -286,6 +311,7 @@ struct Attempt<'a> {
     key: ActionKey,
     attempt: u32,
     shard: Option<Shard>,
+    beside: bool,
     words: Words,
     registry: &'a Registry,
     stop: Arc<AtomicBool>,
@@ -297,8 +323,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&self) -> u8 {
         match self.store.action(&self.key) {
-            Ok(Some(_)) => return exit::DONE,
-            Ok(None) => {}
+            Ok(Some(_)) if !self.beside => return exit::DONE,
+            Ok(_) => {}
             Err(error) => return self.words.complain(&with_sources(&error), exit::CACHE),
         }
         if let Err(error) = self.begin() {
@@ -334,17 +360,21 @@ impl Attempt<'_> {
             scratch.part("resume"),
             Arc::clone(&self.stop),
             Box::new(std::io::stdout()),
-        )
-        .with_chunks(ChunkStore {
-            store: self.store,
-            spec: self.spec,
-            spec_digest: self.spec_digest,
-            numerics: &self.numerics,
-            attempt: self.attempt,
-            shard: self.shard,
-            folder: scratch.part("resume"),
-            since: Mutex::new(self.began),
-        });
+        );
+        let host = if self.beside {
+            host.without_memory()
+        } else {
+            host.with_chunks(ChunkStore {
+                store: self.store,
+                spec: self.spec,
+                spec_digest: self.spec_digest,
+                numerics: &self.numerics,
+                attempt: self.attempt,
+                shard: self.shard,
+                folder: scratch.part("resume"),
+                since: Mutex::new(self.began),
+            })
+        };
         let result = match self.run_kind(&host, &scratch) {
             Ok(Ran::All) => self.publish(&host, &scratch),
             Ok(Ran::Shard) => Ok(()),
@@ -519,6 +549,9 @@ impl Attempt<'_> {
             max_rss_bytes: process::peak_memory(std::process::id()),
             threads: u32::try_from(self.spec.threads).unwrap_or(u32::MAX),
         };
+        if self.beside {
+            return put_again(self.store, &record).map_err(|e| End::of_store(&e));
+        }
         let creation = self
             .store
             .create_action(&self.key, &record)

@@ -89,10 +89,11 @@ impl Arguments {
             keep_going: true,
             retries: 3,
             paranoid: false,
+            mixed: false,
             json: self.json,
             overrides: sets,
         }
-        .run(session, &pipeline)
+        .run(session, &pipeline, None)
     }
 
     /// The pipeline that the arguments stand for.

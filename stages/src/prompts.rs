@@ -33,6 +33,17 @@ pub(crate) struct Prompt {
 }
 
 impl Prompt {
+    /// All of the row that an answer and its score depend on.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let parts = [&self.id, &self.inputs, &self.targets];
+        // Lengths first, so that no two rows are the same bytes.
+        let bytes = parts.iter().flat_map(|part| {
+            let length = (part.len() as u64).to_be_bytes();
+            length.into_iter().chain(part.bytes())
+        });
+        bytes.collect()
+    }
+
     /// Scores an answer that continues the prompt; `text` is without its end token.
     pub(crate) fn score(&self, text: &str) -> Outcome {
         score_as(

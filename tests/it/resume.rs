@@ -130,7 +130,10 @@ fn kill_at_snapshot(space: &Space, store: &str, stage: &str, engine: bool) -> bo
     for line in lines {
         let line = line.expect("text");
         let event: Value = serde_json::from_str(&line).expect("a JSON line");
-        if reached || event["stage"] != stage || !line.contains("\"snapshot\"") {
+        // A rollout keeps chunks instead of snapshots, and tells of each as progress.
+        let kept =
+            line.contains("\"snapshot\"") || (stage == "rollouts" && line.contains("\"progress\""));
+        if reached || event["stage"] != stage || !kept {
             continue;
         }
         reached = true;

@@ -127,3 +127,39 @@ fn nothing_stays_behind_in_scratch() {
         [""; 0].map(std::path::PathBuf::from)
     );
 }
+
+#[test]
+fn a_stage_may_keep_its_digest_only_and_is_made_again_when_needed() {
+    use starling_cache::{CollectOptions, Keep, Store as _, collect};
+
+    let lean = PIPELINE.replace("[stage.same]", "[stage.lean]\nkind = \"toy-slow\"\ninputs.rows = \"text.rows\"\ncount = 7\nkeep = \"digest\"\n\n[stage.after]\nkind = \"toy-slow\"\ninputs.rows = \"lean.rows\"\ncount = 2\n\n[stage.same]");
+    let space = Space::new(&lean);
+    space.complete("s");
+    let collected = collect(
+        &space.store("s"),
+        &CollectOptions {
+            keep: Keep::All,
+            dry_run: false,
+            now_unix: 1e11,
+            grace_seconds: 0.0,
+        },
+    )
+    .unwrap();
+    assert!(collected.freed > 0);
+    let store = space.store("s");
+    let keys = store.actions().unwrap();
+    assert!(keys.iter().all(|key| {
+        store
+            .action(key)
+            .unwrap()
+            .is_some_and(|r| r.stage != "lean")
+    }));
+    // Nothing asks for its bytes; what it wrote is still known.
+    assert_eq!(space.complete("s").started(), [""; 0]);
+    // Something does: it is made again, and only it.
+    let changed = space.run("s", &["--set", "after.count=3"]);
+    assert_eq!(
+        (changed.code, changed.started()),
+        (0, vec!["lean", "after"])
+    );
+}

@@ -177,3 +177,25 @@ fn a_flipped_snapshot_is_not_resumed_from() {
     assert_eq!(ran.stdout, unbroken.stdout);
     assert_eq!(space.digests("t"), space.digests("s"));
 }
+
+/// What another machine would have left: the same output under another numerics class.
+#[test]
+fn results_of_two_classes_are_not_put_side_by_side_unasked() {
+    let space = Space::new(&PIPELINE.replace(
+        "inputs.parts.a = \"slow.rows\"",
+        "inputs.parts.a = \"slow.rows\"\ninputs.parts.b = \"text.rows\"",
+    ));
+    let whole = space.complete("s");
+    let store = space.store("s");
+    let mut other = record(&space, "slow");
+    assert!(store.remove_action(&other.key).unwrap());
+    other.numerics = "cuda sm_90 1".to_owned();
+    store.create_action(&other.key, &other).unwrap();
+    assert!(store.remove_action(&record(&space, "table").key).unwrap());
+    let ran = space.run("s", &[]);
+    assert_eq!(ran.code, 4);
+    let words = &ran.failure("table").message;
+    assert!(words.contains("`cuda sm_90 1` (a)"), "{words}");
+    let mixed = space.run("s", &["--mixed"]);
+    assert_eq!((mixed.code, mixed.stdout), (0, whole.stdout));
+}

@@ -10,6 +10,7 @@
 mod cached;
 mod command;
 mod damage;
+mod disk;
 mod fail;
 mod kill;
 mod retry;

@@ -73,6 +73,39 @@ impl LocalStore {
         Ok(())
     }
 
+    fn retired_path(&self, key: &ActionKey) -> PathBuf {
+        self.files.root.join("retired").join(format!("{key}.json"))
+    }
+
+    /// Moves a record from the actions to the retired ones; an older one there gives way.
+    pub(super) fn retire_record(&self, key: &ActionKey) -> Result<(), CacheError> {
+        let (from, to) = (self.action_path(key), self.retired_path(key));
+        self.files.create_folder(&self.files.root.join("retired"))?;
+        self.files.point("retire", &from)?;
+        match fs::rename(&from, &to) {
+            Ok(()) => self.files.sync_parent(&to),
+            // Somebody else did it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(crate::error::writing("retire", &from)(error)),
+        }
+    }
+
+    pub(super) fn retired_record(
+        &self,
+        key: &ActionKey,
+    ) -> Result<Option<ActionRecord>, CacheError> {
+        let path = self.retired_path(key);
+        Ok(match self.load_action(key, &path)? {
+            Loaded::Good(record) => Some(*record),
+            Loaded::Absent => None,
+            Loaded::Damaged(what) => {
+                self.files
+                    .warn(&path, format!("{what}; it counts as a miss"));
+                None
+            }
+        })
+    }
+
     pub(super) fn read_record(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
         let path = self.action_path(key);
         match self.load_action(key, &path)? {

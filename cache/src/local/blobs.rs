@@ -26,13 +26,18 @@ const QUEUE: usize = 8;
 /// How often a name may turn out taken by damaged bytes before that counts as a failure.
 const ROUNDS: usize = 8;
 
+/// Where the blob of a digest lies below a store's folder.
+pub(super) fn blob_below(root: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    let mut path = root.join("blobs/sha256");
+    path.push(&name[..2]);
+    path.push(name);
+    path
+}
+
 impl LocalStore {
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        let mut path = self.files.root.join("blobs/sha256");
-        path.push(&name[..2]);
-        path.push(name);
-        path
+        blob_below(&self.files.root, digest)
     }
 
     pub(super) fn store_bytes(&self, bytes: &[u8]) -> Result<Digest, CacheError> {

@@ -12,10 +12,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::{LocalStore, read_if_there};
+use rayon::prelude::*;
+
+use super::{LocalStore, blobs::blob_below, read_if_there};
 use crate::{
     ActionKey, ActionRecord, CacheError, Digest, KeyFields, OutputRef,
     memo::{Stamp, stamp_of, take},
@@ -31,6 +36,8 @@ pub(super) struct Index {
     places: Vec<([u8; 32], usize)>,
     /// Actions that were asked for and that it could not tell of.
     missed: Mutex<BTreeSet<ActionKey>>,
+    /// For each place whether files were just seen to be as remembered; each is good for one question.
+    seen: Vec<AtomicBool>,
 }
 
 /// What is remembered of a record besides its fields.
@@ -77,15 +84,44 @@ impl Index {
             places,
             bytes,
             missed: Mutex::default(),
+            seen: Vec::new(),
         })
     }
 
-    fn entry(&self, key: &ActionKey) -> Option<Entry> {
+    /// Looks at the files of every entry, on all cores.
+    ///
+    /// The answer is as good as one given when somebody asks, unless the run changes things itself meanwhile; so it
+    /// is given once, and then the files are looked at.
+    fn look_at_all(&mut self, root: &Path) {
+        let is_there = |(key, place): &([u8; 32], usize)| {
+            let key = ActionKey(Digest::from_bytes(*key));
+            let entry = self.bytes.get(*place..).and_then(decode)?;
+            let meta = fs::metadata(root.join("actions").join(format!("{key}.json"))).ok()?;
+            let ((_, inode), stamp) = stamp_of(&meta);
+            let same = (inode, stamp) == (entry.inode, entry.stamp);
+            let whole = |output: &OutputRef| {
+                let length =
+                    || fs::metadata(blob_below(root, &output.digest)).map(|meta| meta.len());
+                !output.tree && length().is_ok_and(|length| length == output.bytes)
+            };
+            (same && entry.record.outputs.values().all(whole)).then_some(())
+        };
+        let seen = self
+            .places
+            .par_iter()
+            .map(|place| AtomicBool::new(is_there(place).is_some()));
+        self.seen = seen.collect();
+    }
+
+    /// An entry, and whether its files were just seen to be as remembered.
+    fn entry(&self, key: &ActionKey) -> Option<(Entry, bool)> {
         let found = self
             .places
             .binary_search_by_key(key.0.as_bytes(), |(key, _)| *key);
-        let (_, place) = self.places[found.ok()?];
-        decode(self.bytes.get(place..)?)
+        let at = found.ok()?;
+        let seen = self.seen.get(at);
+        let seen = seen.is_some_and(|seen| seen.swap(false, Ordering::Relaxed));
+        Some((decode(self.bytes.get(self.places[at].1..)?)?, seen))
     }
 
     fn knows(&self, key: &ActionKey) -> bool {
@@ -108,10 +144,38 @@ impl Index {
     }
 }
 
+/// So many entries are looked at ahead; a store with more holds mostly what no run of today asks for.
+const MOST_AHEAD: usize = 1 << 16;
+
 impl LocalStore {
+    /// Reads the index in the background and looks at the files that it tells of, while the caller does other work.
+    pub fn look_ahead(&self) {
+        let root = self.files.root.clone();
+        let look = move || {
+            let mut index = Index::load(&root.join("index"));
+            if index.places.len() <= MOST_AHEAD {
+                index.look_at_all(&root);
+            }
+            index
+        };
+        let started = std::thread::Builder::new()
+            .name("look ahead".into())
+            .spawn(look);
+        // Without it the files are looked at one by one.
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
     fn index(&self) -> &Index {
-        self.index
-            .get_or_init(|| Index::load(&self.files.root.join("index")))
+        self.index.get_or_init(|| {
+            let ahead = self
+                .ahead
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            ahead
+                .and_then(|ahead| ahead.join().ok())
+                .unwrap_or_else(|| Index::load(&self.files.root.join("index")))
+        })
     }
 
     /// The record of an action as the index has it, if that can still be so.
@@ -132,22 +196,13 @@ impl LocalStore {
         key: &ActionKey,
         fields: &KeyFields,
     ) -> Result<Option<ActionRecord>, CacheError> {
-        let Some(entry) = self.index().entry(key) else {
+        let Some((entry, seen)) = self.index().entry(key) else {
             return Ok(None);
         };
-        let Ok(meta) = fs::metadata(self.action_path(key)) else {
-            return Ok(None);
-        };
-        let ((_, inode), stamp) = stamp_of(&meta);
-        if (inode, stamp) != (entry.inode, entry.stamp) {
+        if !seen && !self.is_as_remembered(key, &entry)? {
             return Ok(None);
         }
         let is = entry.record;
-        for output in is.outputs.values() {
-            if !self.holds(output)? {
-                return Ok(None);
-            }
-        }
         Ok(Some(ActionRecord {
             key: *key,
             kind: fields.kind.clone(),
@@ -163,6 +218,18 @@ impl LocalStore {
             max_rss_bytes: is.max_rss_bytes,
             threads: is.threads,
         }))
+    }
+
+    fn is_as_remembered(&self, key: &ActionKey, entry: &Entry) -> Result<bool, CacheError> {
+        let Ok(meta) = fs::metadata(self.action_path(key)) else {
+            return Ok(false);
+        };
+        let ((_, inode), stamp) = stamp_of(&meta);
+        if (inode, stamp) != (entry.inode, entry.stamp) {
+            return Ok(false);
+        }
+        let mut outputs = entry.record.outputs.values();
+        outputs.try_fold(true, |all, output| Ok(all && self.holds(output)?))
     }
 
     /// Writes the index anew when it lacks one of `records`; entries of records that are gone are left out.
@@ -371,6 +438,21 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn what_was_looked_at_ahead_is_believed_once() {
+        let (_dir, store, made, later) = store();
+        store.remember(&mut [&made].into_iter(), later).unwrap();
+        let ahead = again(&store);
+        ahead.look_ahead();
+        let known = ahead.cached(&made.key, &made.fields).unwrap();
+        assert_eq!(known.as_ref(), Some(&made));
+        fs::remove_file(store.blob(&made.outputs["student"].digest)).unwrap();
+        assert!(ahead.cached(&made.key, &made.fields).unwrap().is_none());
+        let later = again(&store);
+        later.look_ahead();
+        assert!(later.cached(&made.key, &made.fields).unwrap().is_none());
     }
 
     #[test]

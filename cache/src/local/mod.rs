@@ -5,6 +5,7 @@
 //!   format                          version of this layout; a store of another version is refused
 //!   blobs/sha256/ab/<digest>        files and tree manifests, read-only
 //!   actions/<key>.json              records, read-only, created once
+//!   retired/<key>.json              records whose artifacts may be gone: digests and recipe
 //!   attempts/<key>/<n>/             started.json, beat.json, exit.json, log
 //!   leases/<key>/<n>                who runs an action now
 //!   snapshots/<key>/                saves of unfinished actions
@@ -31,7 +32,8 @@ pub(crate) mod trees;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
+    thread::JoinHandle,
 };
 
 pub(crate) use self::{
@@ -39,7 +41,10 @@ pub(crate) use self::{
     files::{list, read_if_there, remove},
 };
 pub use self::{attempts::Pin, files::Fault};
-use self::{files::Files, index::Index};
+use self::{
+    files::{Files, WRITABLE},
+    index::Index,
+};
 use crate::{
     ActionKey, ActionRecord, CacheError, Creation, Digest, KeyFields, Lease, LeaseHolder,
     LeaseOutcome, Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning,
@@ -59,6 +64,8 @@ pub struct LocalStore {
     url: String,
     /// What records say, read when the first is asked for.
     index: OnceLock<Index>,
+    /// Who reads the index in the background.
+    ahead: Mutex<Option<JoinHandle<Index>>>,
 }
 
 /// The nearest store at or above a folder.
@@ -109,7 +116,17 @@ impl LocalStore {
             files: Files::new(root),
             url,
             index: OnceLock::new(),
+            ahead: Mutex::default(),
         })
+    }
+
+    /// The store without what dead processes left half-written.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the folder cannot be listed.
+    pub fn cleaned(self) -> Result<Self, CacheError> {
+        self.files.clean_tmp()?;
+        Ok(self)
     }
 
     /// Opens a store, making it where there is none, and removes what dead processes left half-written.
@@ -118,10 +135,7 @@ impl LocalStore {
     /// As [`LocalStore::open`], and [`CacheError::ReadOnly`] or [`CacheError::Full`] when it cannot be made.
     pub fn open_or_create(root: &Path) -> Result<Self, CacheError> {
         match Self::open(root) {
-            Ok(store) => {
-                store.files.clean_tmp()?;
-                return Ok(store);
-            }
+            Ok(store) => return store.cleaned(),
             Err(CacheError::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -181,6 +195,43 @@ impl LocalStore {
         };
         self.files
             .replace(&self.files.root.join("memo"), &bytes, false)
+    }
+
+    /// The spec that an action's record names, also when artifacts of it are gone; none when the record cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be read.
+    pub fn spec_of(&self, key: &ActionKey) -> Result<Option<Digest>, CacheError> {
+        Ok(match self.load_action(key, &self.action_path(key))? {
+            Loaded::Good(record) => Some(record.spec),
+            Loaded::Absent | Loaded::Damaged(_) => None,
+        })
+    }
+
+    /// How much space is left for the store, in bytes.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system does not tell.
+    pub fn free_space(&self) -> Result<u64, CacheError> {
+        let root = &self.files.root;
+        let told = rustix::fs::statvfs(root).map_err(io::Error::from);
+        let told = told.map_err(reading("look at", root))?;
+        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
+
+    /// How workers get their inputs on the store's filesystem: `reflink`, `hard link` or `copy`.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be written.
+    pub fn placing(&self) -> Result<&'static str, CacheError> {
+        let from = self.files.write_tmp(b"probe", WRITABLE, false)?;
+        let to = self.files.tmp_path();
+        if reflink_copy::reflink(&from.path, &to.path).is_ok() {
+            return Ok("reflink");
+        }
+        let linked = fs::hard_link(&from.path, &to.path).is_ok();
+        Ok(if linked { "hard link" } else { "copy" })
     }
 
     /// How much space the store's files take on disk, in bytes, damaged and temporary ones included.
@@ -283,6 +334,14 @@ impl Store for LocalStore {
 
     fn actions(&self) -> Result<Vec<ActionKey>, CacheError> {
         self.record_keys()
+    }
+
+    fn retire_action(&self, key: &ActionKey) -> Result<(), CacheError> {
+        self.retire_record(key)
+    }
+
+    fn retired(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        self.retired_record(key)
     }
 
     fn remove_action(&self, key: &ActionKey) -> Result<bool, CacheError> {

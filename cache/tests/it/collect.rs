@@ -44,6 +44,8 @@ fn a_dry_run_deletes_nothing_and_says_the_same() {
     let item = CollectedItem::Action {
         key: gone.key,
         stage: "gone".into(),
+        seconds: 1.0,
+        artifacts: 5,
     };
     assert!(did.items.iter().any(|(found, _)| *found == item));
     assert!(

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use starling_cache::Memo;
+use starling_cache::{CacheError, Memo};
 
 use super::{Engine, Stop};
 use crate::exit;
-use crate::pipeline::Device;
+use crate::pipeline::{Device, Keep};
 use crate::report::{Cause, RunEvent, Summary};
 use crate::run::display::{self, Display};
 use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
@@ -23,7 +23,16 @@ impl Engine<'_> {
     pub(super) fn end(&mut self, display: Vec<Display>) -> Result<RunOutcome, RunError> {
         let summary = self.summary();
         let code = self.code(&summary);
-        self.manifest(Some(code)).write(self.store)?;
+        match self.manifest(Some(code)).write(self.store) {
+            // Whoever may only read a store can still see what it has.
+            Err(error @ CacheError::ReadOnly { .. }) if self.ran.is_empty() => {
+                self.reporter.report(&RunEvent::Notice {
+                    text: format!("{error}; this run leaves no manifest"),
+                });
+            }
+            written => written?,
+        }
+        self.retire()?;
         self.remember();
         self.pass_on_warnings();
         self.reporter.report(&RunEvent::Ended(summary.clone()));
@@ -34,6 +43,26 @@ impl Engine<'_> {
             display,
             summary,
         })
+    }
+
+    /// Lets go of the bytes of stages that keep digests only, once all that reads them is done.
+    fn retire(&self) -> Result<(), RunError> {
+        for (index, stage) in self.pipeline.stages.iter().enumerate() {
+            let readers = &self.readers[index];
+            let done = |&reader: &usize| self.states[reader].record().is_some();
+            if stage.keep == Keep::Digest
+                && !readers.is_empty()
+                && readers.iter().all(done)
+                && !self.states[index].is_retired()
+                && let Some(record) = self.states[index].record()
+            {
+                match self.store.retire_action(&record.key) {
+                    Err(CacheError::ReadOnly { .. }) => {}
+                    retired => retired?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets the store remember what the next run will ask for.
@@ -182,6 +211,7 @@ impl Engine<'_> {
                 Source::Cached => (StageStatus::Cached, None, None),
                 Source::Ran(seconds) => (StageStatus::Done, Some(seconds), None),
                 Source::Elsewhere => (StageStatus::Done, None, None),
+                Source::Retired => (StageStatus::Cached, None, None),
             },
             State::Failed(failure) => (StageStatus::Failed, None, Some((**failure).clone())),
             State::Blocked => (StageStatus::Blocked, None, None),

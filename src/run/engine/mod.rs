@@ -113,6 +113,8 @@ struct Engine<'a> {
     told: BTreeSet<usize>,
     /// Stages that run again because bytes of theirs, or of what they read, were lost.
     healed: BTreeSet<usize>,
+    /// Stages that keep digests only and whose bytes something needs.
+    rebuild: BTreeSet<usize>,
     /// Stages that ended with their outputs, in that order.
     ran: Vec<StageTime>,
     /// What is wrong with files that the pipeline names, before anything starts.
@@ -161,6 +163,7 @@ impl<'a> Engine<'a> {
             last_status: Instant::now(),
             told: BTreeSet::new(),
             healed: BTreeSet::new(),
+            rebuild: BTreeSet::new(),
             ran: Vec::new(),
             wrong: Vec::new(),
             begun: false,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use starling_cache::{ActionRecord, Memo};
 
 use super::Engine;
-use crate::pipeline::{Mistake, PipelineInput};
+use crate::pipeline::{Keep, Mistake, PipelineInput};
 use crate::plan::{self, Resolution, ResolveError};
 use crate::report::{Cause, RunEvent, StageTime};
 use crate::run::clock;
@@ -57,10 +57,20 @@ impl Engine<'_> {
         );
         let wrong = match resolution {
             Ok(Resolution::Waits(_)) => return Ok(()),
-            Ok(Resolution::Action(action)) => {
+            Ok(Resolution::Action(mut action)) => {
                 self.keys[index] = Some(action.key);
+                let mut source = Source::Cached;
+                if let Some(record) = &action.cached
+                    && self.pipeline.stages[index].keep == Keep::Digest
+                    && !self.store.complete(record)?
+                {
+                    source = Source::Retired;
+                    if self.rebuild.contains(&index) {
+                        action.cached = None;
+                    }
+                }
                 match action.cached {
-                    Some(record) => self.have(index, record, Source::Cached),
+                    Some(record) => self.have(index, record, source),
                     None => {
                         self.states[index] = State::Ready(Box::new(action));
                         self.ready.insert(index);
@@ -104,7 +114,7 @@ impl Engine<'_> {
                     figure,
                 }
             }
-            Source::Cached | Source::Elsewhere => RunEvent::Cached { stage, key },
+            Source::Cached | Source::Elsewhere | Source::Retired => RunEvent::Cached { stage, key },
         };
         self.reporter.report(&event);
         self.states[index] = State::Done(Box::new(Finished { record, source }));

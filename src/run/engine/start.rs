@@ -1,5 +1,6 @@
 //! Starting: what is ready and fits gets a lease, a spec and a worker.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,28 @@ impl Engine<'_> {
             self.wait_for(index, action);
             return Ok(());
         }
+        let retired: Vec<usize> = {
+            let inputs = self.pipeline.stages[index].inputs.iter().map(|i| i.stage);
+            inputs
+                .filter(|&input| self.states[input].is_retired())
+                .collect()
+        };
+        if !retired.is_empty() {
+            self.rebuild.extend(&retired);
+            return self.run_again(
+                retired,
+                "only its digest was kept, and its bytes are needed",
+                memo,
+            );
+        }
+        if let Some(classes) = self.mixed_classes(index) {
+            let message = format!("its inputs are of different numerics classes: {classes}");
+            let mut failure = self.failure(index, 0, Cause::Launch, message);
+            failure.hint = Some(
+                "their figures differ by rounding too; `--mixed` puts them side by side all the same".into(),
+            );
+            return self.fail(index, failure, memo);
+        }
         let now = clock::now_unix();
         let lease = match self
             .store
@@ -86,6 +109,28 @@ impl Engine<'_> {
             return Ok(());
         }
         self.launch(index, action, lease, memo)
+    }
+
+    /// The numerics classes of what a stage would put side by side, if they differ and nobody said that they may.
+    fn mixed_classes(&self, index: usize) -> Option<String> {
+        let stage = &self.pipeline.stages[index];
+        let compares = self
+            .registry
+            .get(&stage.kind)
+            .is_some_and(|kind| kind.compares());
+        if !compares || self.options.mixed {
+            return None;
+        }
+        let mut classes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for input in &stage.inputs {
+            let record = self.states[input.stage].record()?;
+            let name = input.name.as_deref().unwrap_or(&input.port);
+            classes.entry(&record.numerics).or_default().push(name);
+        }
+        let told = classes
+            .iter()
+            .map(|(class, names)| format!("`{class}` ({})", names.join(", ")));
+        (classes.len() > 1).then(|| told.collect::<Vec<_>>().join(" and "))
     }
 
     pub(super) fn tell_waiting(&mut self, index: usize, key: ActionKey) {

@@ -56,6 +56,8 @@ pub trait Stage: Send + Sync + 'static {
     const DETERMINISM: Determinism = Determinism::Everywhere;
     /// How it maps over its rows, if it does; its `run` calls [`StageContext::map_chunks`] with this.
     const CHUNKS: Option<Chunks> = None;
+    /// Whether it puts its inputs side by side, so that they should be of one numerics class.
+    const COMPARES: bool = false;
     /// The parameters: serde names in kebab-case, unknown ones denied, each documented.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
@@ -134,6 +136,8 @@ pub trait Kind: Send + Sync {
     fn work(&self) -> &'static [&'static str];
     /// See [`Stage::DEVICES`].
     fn devices(&self) -> &'static [&'static str];
+    /// See [`Stage::COMPARES`].
+    fn compares(&self) -> bool;
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
@@ -221,6 +225,9 @@ impl<S: Stage> Kind for Erased<S> {
     }
     fn devices(&self) -> &'static [&'static str] {
         S::DEVICES
+    }
+    fn compares(&self) -> bool {
+        S::COMPARES
     }
     fn ports(&self) -> Ports {
         S::ports()

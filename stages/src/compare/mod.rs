@@ -81,6 +81,7 @@ impl Stage for Compare {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "compares arms on the same items, with paired intervals";
+    const COMPARES: bool = true;
     type Params = Params;
 
     fn ports() -> Ports {

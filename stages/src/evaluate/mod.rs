@@ -15,7 +15,8 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
-    ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
+    ArtifactType, Chunks, Complaint, Determinism, Input, Output, Ports, Stage, StageContext,
+    StageError,
 };
 use starling_lm::generate::{Generator, Request, Sample, Sampling};
 use starling_lm::tokenizer::Tokenizer;
@@ -52,10 +53,19 @@ fn eight() -> usize {
     8
 }
 
-/// Items answered between two looks at the wish to stop.
-const GROUP: usize = 64;
+/// How items are mapped: each is examined by itself, so that chunks are only a matter of resuming.
+const CHUNKS: Chunks = Chunks {
+    port: "rows",
+    rows: 64,
+    unit: "items",
+    neutral: &["items"],
+};
+
+/// What came out for the items of a chunk.
+const EXAMINED: &str = "examined.json";
 
 /// What came out for an item.
+#[derive(Debug, Serialize, Deserialize)]
 struct Examined {
     answer: String,
     reward: f64,
@@ -72,6 +82,8 @@ impl Stage for Evaluate {
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "examines a model on held-out rows";
     const WORK: &'static [&'static str] = &["items", "samples"];
+    const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
+    const CHUNKS: Option<Chunks> = Some(CHUNKS);
     type Params = Params;
 
     fn ports() -> Ports {
@@ -118,8 +130,7 @@ impl Stage for Evaluate {
             seed: p.seed,
             ..greedy.clone()
         };
-        let mut examined = Vec::with_capacity(items.len());
-        for chunk in items.chunks(GROUP) {
+        let chunks = context.map_chunks(&CHUNKS, &items, Prompt::bytes, |chunk, folder| {
             let ask = |samples: usize, sampling: &Sampling| {
                 let requests: Vec<Request> =
                     chunk.iter().map(|item| item.request(samples)).collect();
@@ -135,22 +146,15 @@ impl Stage for Evaluate {
             } else {
                 vec![Vec::new(); chunk.len()]
             };
-            for ((item, best), many) in chunk.iter().zip(&best).zip(&many) {
-                examined.push(examine(item, &best[0], many, &tokenizer));
-            }
-            let exact = examined.iter().filter(|e| e.exact).count();
-            context.progress(
-                examined.len() as u64,
-                items.len() as u64,
-                "items",
-                format!(
-                    "{:.1} % exact",
-                    100.0 * exact as f64 / examined.len() as f64
-                ),
-            );
-            if context.interrupted() && examined.len() < items.len() {
-                return Err(StageError::Interrupted);
-            }
+            let results = chunk.iter().zip(&best).zip(&many);
+            let examined: Vec<Examined> = results
+                .map(|((item, best), many)| examine(item, &best[0], many, &tokenizer))
+                .collect();
+            rows::write_json(&folder.join(EXAMINED), &examined)
+        })?;
+        let mut examined: Vec<Examined> = Vec::with_capacity(items.len());
+        for chunk in &chunks {
+            examined.extend(rows::read_json::<Vec<Examined>>(&chunk.join(EXAMINED))?);
         }
         let folder = context.output("evaluation");
         std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;

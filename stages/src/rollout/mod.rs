@@ -9,24 +9,26 @@
 //!
 //! Valid means: one closed thought, parsable calls, known tools and arguments, no unclosed call. Two
 //! answers of a prompt are the same when their calls are, in any order, and their words. The text of a
-//! sample depends on seed, prompt and sample number only. Snapshots are saved between groups of prompts.
+//! sample depends on seed, prompt and sample number only. Prompts are answered in chunks, each kept as soon as
+//! it is done, so that a run that was cut off goes on there and one changed prompt is answered alone.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
-    ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
+    ArtifactType, Chunks, Complaint, Determinism, Input, Output, Ports, Stage, StageContext,
+    StageError,
 };
 use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
 
 use crate::chat::{self, lm};
 use crate::model::Model;
 use crate::prompts::{self, Prompt};
-use crate::rollouts::{Answer, INDEX, Rollout, TopK, Writer};
+use crate::rollouts::{Answer, INDEX, Rollout, Rollouts, TopK, Writer};
 use crate::rows;
-use crate::training::SnapshotClock;
 
 /// The kind `rollout`.
 pub(crate) struct RolloutKind;
@@ -56,7 +58,7 @@ pub(crate) struct Params {
     /// Seed of the sampling.
     #[serde(default)]
     seed: u64,
-    /// Seconds between snapshots; changes no byte.
+    /// Has no effect: every chunk of prompts is kept when it is done.
     #[serde(default = "defaults::snapshot_seconds")]
     snapshot_seconds: f64,
 }
@@ -76,8 +78,17 @@ mod defaults {
     }
 }
 
-/// Prompts answered between two looks at the clock.
-const GROUP: usize = 32;
+/// How prompts are mapped: each is answered by itself, so that chunks are only a matter of resuming.
+const CHUNKS: Chunks = Chunks {
+    port: "prompts",
+    rows: 32,
+    unit: "prompts",
+    neutral: &["prompts"],
+};
+
+/// A chunk's answers and its counted reasons.
+const ANSWERS: &str = "answers";
+const REPORT: &str = "report.json";
 
 /// Counted reasons.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,6 +113,8 @@ impl Stage for RolloutKind {
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
     const WORK: &'static [&'static str] = &["prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
+    const CHUNKS: Option<Chunks> = Some(CHUNKS);
     type Params = Params;
 
     fn ports() -> Ports {
@@ -151,51 +164,26 @@ impl Stage for RolloutKind {
             top_logprobs: p.top_k.min(model.config().vocab_size),
             ..Sampling::default()
         };
-        let folder = context.output("rollouts");
-        let (mut set, mut report, mut start) = match context.resume()? {
-            Some(snapshot) => (
-                Writer::resume(&folder, &snapshot.folder)?,
-                rows::read_json(&snapshot.folder.join("report.json"))?,
-                snapshot.progress as usize,
-            ),
-            None => (
-                Writer::create(&folder, sampling.top_logprobs, model.config().vocab_size)?,
-                Report::default(),
-                0,
-            ),
-        };
-        let mut clock = SnapshotClock::new(context.elapsed_seconds(), p.snapshot_seconds);
-        while start < all.len() {
-            let end = (start + GROUP).min(all.len());
-            let requests: Vec<Request> = (start..end).map(|i| all[i].request(p.samples)).collect();
+        let (k, vocabulary) = (sampling.top_logprobs, model.config().vocab_size);
+        let chunks = context.map_chunks(&CHUNKS, &all, Prompt::bytes, |prompts, folder| {
+            let requests: Vec<Request> = prompts.iter().map(|x| x.request(p.samples)).collect();
             let answers = generator
                 .generate(&requests, &sampling, context.threads(), &|_| {
                     ControlFlow::Continue(())
                 })
                 .map_err(lm)?;
-            for (prompt, samples) in all[start..end].iter().zip(answers) {
+            let mut set = Writer::create(&folder.join(ANSWERS), k, vocabulary)?;
+            let mut report = Report::default();
+            for (prompt, samples) in prompts.iter().zip(answers) {
                 let answers = keep(&p, prompt, samples, &tokenizer, &mut report);
                 set.push(&prompt.ids, answers)?;
             }
-            start = end;
-            context.progress(
-                start as u64,
-                all.len() as u64,
-                "prompts",
-                format!("{} of {} answers kept", report.kept, report.sampled),
-            );
-            let stop = context.interrupted() && start < all.len();
-            if stop || (start < all.len() && clock.due(context.elapsed_seconds())) {
-                context.save_snapshot(start as u64, |folder| {
-                    set.save(folder)?;
-                    rows::write_json(&folder.join("report.json"), &report)
-                })?;
-                clock.saved(context.elapsed_seconds());
-            }
-            if stop {
-                return Err(StageError::Interrupted);
-            }
-        }
+            set.finish()?;
+            rows::write_json(&folder.join(REPORT), &report)
+        })?;
+        let folder = context.output("rollouts");
+        let mut set = Writer::create(&folder, k, vocabulary)?;
+        let report = gather(&chunks, &mut set)?;
         if set.len() == 0 {
             return Err(StageError::failed_try(
                 format!(
@@ -209,6 +197,41 @@ impl Stage for RolloutKind {
         rows::write_json(&context.output("report"), &report)?;
         let work = model.work(Self::KIND, 0, report.generated_tokens, report.prompt_tokens);
         model.lineage.finish(&folder, INDEX, work)
+    }
+}
+
+/// Puts the answers of all chunks into one artifact; what was counted in all.
+fn gather(chunks: &[PathBuf], set: &mut Writer) -> Result<Report, StageError> {
+    let mut report = Report::default();
+    for chunk in chunks {
+        report.add(&rows::read_json(&chunk.join(REPORT))?);
+        let part = Rollouts::read(&chunk.join(ANSWERS))?;
+        let mut answers: Vec<Vec<Answer>> = part.prompts.iter().map(|_| Vec::new()).collect();
+        for (number, rollout) in part.rollouts.iter().enumerate() {
+            answers[rollout.prompt].push(Answer {
+                rollout: rollout.clone(),
+                top: part.top(number)?,
+            });
+        }
+        for (prompt, answers) in part.prompts.iter().zip(answers) {
+            set.push(prompt, answers)?;
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn add(&mut self, other: &Self) {
+        self.prompts += other.prompts;
+        self.prompts_without_a_valid_answer += other.prompts_without_a_valid_answer;
+        self.sampled += other.sampled;
+        self.kept += other.kept;
+        self.unfinished += other.unfinished;
+        self.invalid += other.invalid;
+        self.low_reward += other.low_reward;
+        self.duplicate += other.duplicate;
+        self.generated_tokens += other.generated_tokens;
+        self.prompt_tokens += other.prompt_tokens;
     }
 }
 

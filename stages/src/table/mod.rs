@@ -45,6 +45,7 @@ impl Stage for Table {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "sets evaluations side by side, a row an arm, with intervals";
+    const COMPARES: bool = true;
     type Params = Params;
 
     fn ports() -> Ports {
