@@ -81,8 +81,14 @@ fn log_probabilities_of_rows_and_what_is_wrong_with_others() {
     assert_eq!(found[1]["id"], 3);
     assert_eq!(found[2]["id"], 7);
     let tokens = found[2]["ids"].as_array().map_or(0, Vec::len);
-    assert_eq!(found[2]["logprobs"].as_array().map(Vec::len), Some(tokens - 1));
-    assert_eq!(error(3), "in.jsonl:5: token 999 is not in the vocabulary of 304");
+    assert_eq!(
+        found[2]["logprobs"].as_array().map(Vec::len),
+        Some(tokens - 1)
+    );
+    assert_eq!(
+        error(3),
+        "in.jsonl:5: token 999 is not in the vocabulary of 304"
+    );
     assert_eq!(error(4), "in.jsonl:6: `ids[1]` is -2, not a token id");
     assert_eq!(found[4]["id"], json!({"x": 1}));
     assert!(error(5).contains("not an object"), "{}", error(5));
@@ -91,7 +97,8 @@ fn log_probabilities_of_rows_and_what_is_wrong_with_others() {
     assert!(said.stderr.contains("5 of 8 rows"), "{}", said.stderr);
 
     space.write("good.jsonl", "{\"id\": \"a\", \"ids\": [1, 2, 3]}\n");
-    let alone = space.starling("lm logprobs --model model --in good.jsonl --out - --topk 2 --threads 1");
+    let alone =
+        space.starling("lm logprobs --model model --in good.jsonl --out - --topk 2 --threads 1");
     assert_eq!((alone.code, rows(&alone.stdout)), (0, found[..1].to_vec()));
 }
 
@@ -130,16 +137,25 @@ fn samples_do_not_depend_on_batch_order_or_threads() {
     }
     let greedy = |stop: &str| {
         space.write("in.jsonl", "{\"id\": 1, \"prompt\": \"the cat\"}\n");
-        let command = format!("lm generate --model model --in in.jsonl --out - --max-tokens 20 --ignore-end {stop}");
+        let command = format!(
+            "lm generate --model model --in in.jsonl --out - --max-tokens 20 --ignore-end {stop}"
+        );
         rows(&space.starling(&command).stdout).remove(0)
     };
     let whole = greedy("");
     let text = whole["text"].as_str().expect("a text").to_owned();
-    let stop: String = text.chars().filter(char::is_ascii_alphanumeric).take(1).collect();
+    let stop: String = text
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(1)
+        .collect();
     if !stop.is_empty() {
         let cut = greedy(&format!("--stop {stop}"));
         assert_eq!(cut["stop"], "text");
-        assert_eq!(cut["text"].as_str(), text.find(&stop).map(|end| &text[..end]));
+        assert_eq!(
+            cut["text"].as_str(),
+            text.find(&stop).map(|end| &text[..end])
+        );
     }
 }
 
@@ -149,12 +165,18 @@ fn a_model_goes_to_gguf_and_back() {
     model(&space, true);
     space.write("in.jsonl", "{\"id\": \"a\", \"text\": \"the cat sat\"}\n");
     let score = |model: &str| {
-        let said = space.starling(&format!("lm logprobs --model {model} --in in.jsonl --out -"));
+        let said = space.starling(&format!(
+            "lm logprobs --model {model} --in in.jsonl --out -"
+        ));
         assert_eq!(said.code, 0, "{}", said.all());
         said.stdout
     };
     let first = score("model");
-    for (from, to) in [("model", "one.gguf"), ("one.gguf", "two"), ("two", "three.gguf")] {
+    for (from, to) in [
+        ("model", "one.gguf"),
+        ("one.gguf", "two"),
+        ("two", "three.gguf"),
+    ] {
         let said = space.starling(&format!("lm convert --model {from} --out {to}"));
         assert_eq!(said.code, 0, "{}", said.all());
         assert_eq!(score(to), first, "{to}");
@@ -164,7 +186,10 @@ fn a_model_goes_to_gguf_and_back() {
     assert_eq!(score("quantised.gguf"), score("quantised.gguf --keep q8-0"));
     let info = space.starling("lm info three.gguf --json");
     let info: Value = serde_json::from_str(&info.stdout).expect("JSON");
-    assert_eq!((&info["layers"], &info["chat-template"]), (&json!(2), &json!(true)));
+    assert_eq!(
+        (&info["layers"], &info["chat-template"]),
+        (&json!(2), &json!(true))
+    );
     let said = space.starling("lm convert --model model --out folder --dtype q8-0");
     assert_eq!(said.code, 2, "{}", said.all());
 }
@@ -173,18 +198,34 @@ fn a_model_goes_to_gguf_and_back() {
 fn what_is_missing_or_damaged_is_named() {
     let space = Space::new();
     model(&space, false);
-    space.write("in.jsonl", "{\"id\": 1, \"prompt\": \"x\"}\n{\"id\": 2, \"ids\": [1]}\n");
+    space.write(
+        "in.jsonl",
+        "{\"id\": 1, \"prompt\": \"x\"}\n{\"id\": 2, \"ids\": [1]}\n",
+    );
     let said = space.starling("lm generate --model model --in in.jsonl --out - --max-tokens 2");
     assert_eq!(said.code, 4, "{}", said.all());
     let found = rows(&said.stdout);
-    assert!(found[0]["error"].as_str().is_some_and(|e| e.contains("tokenizer")), "{found:?}");
+    assert!(
+        found[0]["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("tokenizer")),
+        "{found:?}"
+    );
     assert_eq!(found[1]["text"], Value::Null);
     assert_eq!(found[1]["ids"].as_array().map(Vec::len), Some(2));
 
     for (arguments, code, word) in [
         ("lm info nowhere", 3, "nowhere"),
-        ("lm generate --model model --in in.jsonl --out - --top-p 2", 2, "top-p"),
-        ("lm generate --model model --in in.jsonl --out - --stop x", 2, "tokenizer"),
+        (
+            "lm generate --model model --in in.jsonl --out - --top-p 2",
+            2,
+            "top-p",
+        ),
+        (
+            "lm generate --model model --in in.jsonl --out - --stop x",
+            2,
+            "tokenizer",
+        ),
         ("lm logprobs --model model --in absent --out -", 3, "absent"),
         ("lm logprobs --model model --in in.jsonl", 2, "--out"),
     ] {
