@@ -113,7 +113,6 @@ fn fields<'a>(asked: &Asked, scores: &Scores, topk: usize) -> Vec<(&'a str, Stri
 }
 
 /// What is wrong with a row, without its number in the batch.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn reason(error: GenerateError) -> String {
     match error {
         GenerateError::Request { reason, .. } => reason,

@@ -100,7 +100,6 @@ fn open(path: &Path) -> Result<Checkpoint, Failure> {
     Checkpoint::open(path).map_err(unusable)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unusable(error: LmError) -> Failure {
     Failure::new(exit::PIPELINE, chain(&error))
 }

@@ -195,7 +195,7 @@ fn head(threads: usize) {
 fn figure(name: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().nth(0));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next());
     kilobytes.and_then(|k| k.parse::<usize>().ok()).unwrap_or(0) * 1024
 }
 

@@ -249,7 +249,7 @@ impl<'a> Worker<'a> {
 
     /// The tokens of a prompt that a repetition penalty falls on.
     fn seen(&self, request: &Request) -> Vec<u32> {
-        if self.shared.sampling.repetition_penalty == 1.0 {
+        if !self.shared.sampling.penalises() {
             return Vec::new();
         }
         let mut seen = request.prompt.clone();
@@ -362,7 +362,7 @@ impl<'a> Worker<'a> {
         active.made.logprobs.push(logprob);
         active.made.entropies.push(entropy);
         active.made.top.push(top);
-        if sampling.repetition_penalty != 1.0
+        if sampling.penalises()
             && let Err(place) = active.seen.binary_search(&token)
         {
             active.seen.insert(place, token);

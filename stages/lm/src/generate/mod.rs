@@ -132,6 +132,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// Whether tokens that were there already are judged differently.
+    fn penalises(&self) -> bool {
+        self.repetition_penalty.to_bits() != 1.0_f32.to_bits()
+    }
+
     /// Checks that the settings make sense.
     ///
     /// # Errors

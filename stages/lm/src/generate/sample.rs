@@ -32,12 +32,13 @@ pub(super) fn draw(
     scratch: &mut SampleScratch,
 ) -> Option<Drawn> {
     let whole = Partition::finite(logits)?;
-    let penalised = penalise(
-        logits,
-        seen,
-        sampling.repetition_penalty,
-        &mut scratch.penalised,
-    );
+    let penalised = sampling.penalises()
+        && penalise(
+            logits,
+            seen,
+            sampling.repetition_penalty,
+            &mut scratch.penalised,
+        );
     let (judged, greatest) = if penalised {
         let judged = std::mem::take(&mut scratch.penalised);
         let greatest = partition(&judged).greatest;
@@ -111,7 +112,7 @@ impl Partition {
 
 /// Copies the logits with those of the seen tokens made smaller; false when nothing is to be done.
 fn penalise(logits: &[f32], seen: &[u32], penalty: f32, out: &mut Vec<f32>) -> bool {
-    if seen.is_empty() || penalty == 1.0 {
+    if seen.is_empty() {
         return false;
     }
     out.clear();

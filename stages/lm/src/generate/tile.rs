@@ -22,6 +22,12 @@ impl Line {
     pub(super) const ZERO: Self = Self([0.0; WIDTH]);
 }
 
+/// Integers of neighbouring outputs for four inputs: of each output a word, whose bytes are the integers plus 128, the
+/// first input's lowest.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Words([u32; WIDTH]);
+
 /// A matrix `[outputs, inputs]` packed in panels of [`WIDTH`] outputs, a line an input; the last panel ends in zeros.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
@@ -36,8 +42,8 @@ enum Values {
     Whole(Vec<Line>),
     /// Integers and, for each [`GROUP`] inputs of an output, the factor that makes numbers of them.
     Quantised {
-        /// `[panels, inputs]`
-        integers: Vec<[i8; WIDTH]>,
+        /// `[panels, inputs / 4]`
+        words: Vec<Words>,
         /// `[panels, inputs / GROUP]`
         factors: Vec<Line>,
     },
@@ -69,7 +75,7 @@ impl Packed {
     pub(super) fn quantised(inputs: usize, matrices: &[&Quantised]) -> Self {
         let outputs: usize = matrices.iter().map(|m| m.integers.len() / inputs).sum();
         let (panels, groups) = (outputs.div_ceil(WIDTH), inputs / GROUP);
-        let mut integers = vec![[0; WIDTH]; panels * inputs];
+        let mut words = vec![Words([0; WIDTH]); panels * inputs / 4];
         let mut factors = vec![Line::ZERO; panels * groups];
         let rows = matrices.iter().flat_map(|matrix| {
             let factors = matrix.factors.chunks_exact(groups);
@@ -77,8 +83,10 @@ impl Packed {
         });
         for (output, (row, scales)) in rows.enumerate() {
             let (panel, lane) = (output / WIDTH, output % WIDTH);
-            for (line, &value) in integers[panel * inputs..].iter_mut().zip(row) {
-                line[lane] = value;
+            let words = &mut words[panel * inputs / 4..];
+            for (word, values) in words.iter_mut().zip(row.as_chunks::<4>().0) {
+                let bytes = values.map(|value| value.cast_unsigned().wrapping_add(128));
+                word.0[lane] = u32::from_le_bytes(bytes);
             }
             for (line, &factor) in factors[panel * groups..].iter_mut().zip(scales) {
                 line.0[lane] = factor;
@@ -87,7 +95,7 @@ impl Packed {
         Self {
             inputs,
             outputs,
-            values: Values::Quantised { integers, factors },
+            values: Values::Quantised { words, factors },
         }
     }
 
@@ -99,8 +107,8 @@ impl Packed {
     pub(super) fn bytes(&self) -> usize {
         match &self.values {
             Values::Whole(lines) => size_of_val(lines.as_slice()),
-            Values::Quantised { integers, factors } => {
-                size_of_val(integers.as_slice()) + size_of_val(factors.as_slice())
+            Values::Quantised { words, factors } => {
+                size_of_val(words.as_slice()) + size_of_val(factors.as_slice())
             }
         }
     }
@@ -115,11 +123,13 @@ impl Packed {
                     *value = line.0[lane];
                 }
             }
-            Values::Quantised { integers, factors } => {
-                let integers = &integers[panel * self.inputs..][..self.inputs];
+            Values::Quantised { words, factors } => {
+                let words = &words[panel * self.inputs / 4..];
                 let factors = &factors[panel * (self.inputs / GROUP)..];
-                for (at, (value, line)) in row.iter_mut().zip(integers).enumerate() {
-                    *value = f32::from(line[lane]) * factors[at / GROUP].0[lane];
+                for (at, value) in row.iter_mut().enumerate() {
+                    let byte = words[at / 4].0[lane].to_le_bytes()[at % 4];
+                    let integer = f32::from(byte) - 128.0;
+                    *value = integer * factors[at / GROUP].0[lane];
                 }
             }
         }
@@ -365,21 +375,35 @@ impl MatMul<'_, '_> {
                         );
                     }
                 }
-                Values::Quantised { integers, factors } => {
-                    let integers = &integers[panel * inputs..][..inputs];
+                Values::Quantised { words, factors } => {
+                    let words = &words[panel * inputs / 4..][..inputs / 4];
                     let factors = &factors[panel * (inputs / GROUP)..][..inputs / GROUP];
-                    let depths = integers.chunks(DEPTH).zip(factors.chunks(DEPTH / GROUP));
-                    for (depth, (integers, factors)) in depths.enumerate() {
-                        numbers(integers, factors, lines);
-                        rows_by_lines::<S, V, R>(
-                            simd,
-                            turned,
-                            rows,
-                            inputs,
-                            depth * DEPTH,
-                            lines,
-                            sums,
-                        );
+                    // one tile needs each number once, several keep them
+                    match rows {
+                        1 => accumulate_words::<S, V, 1>(simd, turned, words, factors, sums),
+                        2 => accumulate_words::<S, V, 2>(simd, turned, words, factors, sums),
+                        4 if R >= 4 => {
+                            accumulate_words::<S, V, 4>(simd, turned, words, factors, sums)
+                        }
+                        8 if R >= 8 => {
+                            accumulate_words::<S, V, 8>(simd, turned, words, factors, sums)
+                        }
+                        _ => {
+                            let depths = words.chunks(DEPTH / 4).zip(factors.chunks(DEPTH / GROUP));
+                            for (depth, (words, factors)) in depths.enumerate() {
+                                lines.resize(words.len() * 4, Line::ZERO);
+                                numbers::<S, V>(simd, words, factors, lines);
+                                rows_by_lines::<S, V, R>(
+                                    simd,
+                                    turned,
+                                    rows,
+                                    inputs,
+                                    depth * DEPTH,
+                                    lines,
+                                    sums,
+                                );
+                            }
+                        }
                     }
                 }
             }
@@ -414,17 +438,95 @@ fn rows_by_lines<S: Simd, const V: usize, const R: usize>(
     );
 }
 
-/// The numbers that integers stand for.
+/// The numbers of 32 outputs for one of the four inputs of some words, in registers.
+///
+/// A byte in the low bits of 2^23 makes 2^23 + byte, so that no conversion is needed.
 #[inline(always)]
-fn numbers(integers: &[[i8; WIDTH]], factors: &[Line], lines: &mut Vec<Line>) {
-    lines.resize(integers.len(), Line::ZERO);
-    let groups = integers.chunks(GROUP).zip(lines.chunks_mut(GROUP));
-    for ((integers, lines), factor) in groups.zip(factors) {
-        for (integers, line) in integers.iter().zip(lines) {
-            for lane in 0..WIDTH {
-                line.0[lane] = f32::from(integers[lane]) * factor.0[lane];
+fn unpack<S: Simd, const V: usize>(
+    simd: S,
+    words: &[S::u32s; V],
+    factors: &[S::f32s; V],
+    byte: u32,
+) -> [S::f32s; V] {
+    let shift = simd.splat_u32s(8 * byte);
+    let (low, exponent) = (simd.splat_u32s(0xff), simd.splat_u32s(0x4b00_0000));
+    let bias = simd.splat_f32s(8_388_736.0);
+    let mut numbers = *factors;
+    for (number, &word) in numbers.iter_mut().zip(words) {
+        let bits = simd.and_u32s(simd.wrapping_dyn_shr_u32s(word, shift), low);
+        let integer = simd.transmute_f32s_u32s(simd.or_u32s(bits, exponent));
+        *number = simd.mul_f32s(simd.sub_f32s(integer, bias), *number);
+    }
+    numbers
+}
+
+#[inline(always)]
+fn word_registers<S: Simd, const V: usize>(words: &Words) -> &[S::u32s; V] {
+    let (registers, _) = S::as_simd_u32s(&words.0);
+    registers
+        .first_chunk()
+        .expect("V registers of this instruction set make a line")
+}
+
+/// Writes the numbers that words stand for.
+#[inline(always)]
+fn numbers<S: Simd, const V: usize>(
+    simd: S,
+    words: &[Words],
+    factors: &[Line],
+    lines: &mut [Line],
+) {
+    let groups = words.chunks(GROUP / 4).zip(lines.chunks_mut(GROUP));
+    for ((words, lines), factor) in groups.zip(factors) {
+        let factor = *registers::<S, V>(factor);
+        for (word, lines) in words.iter().zip(lines.as_chunks_mut::<4>().0) {
+            let word = *word_registers::<S, V>(word);
+            for (byte, line) in (0_u32..).zip(lines) {
+                let (stored, _) = S::as_mut_simd_f32s(&mut line.0);
+                stored.copy_from_slice(&unpack::<S, V>(simd, &word, &factor, byte));
             }
         }
+    }
+}
+
+/// [`accumulate`] over all inputs of a panel of integers.
+#[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "sizes that are constants keep the chains in registers"
+)]
+fn accumulate_words<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    x: &[f32],
+    words: &[Words],
+    factors: &[Line],
+    sums: &mut [Line],
+) {
+    let Some(sums) = sums.first_chunk_mut::<R>() else {
+        return;
+    };
+    let mut chains = [[simd.splat_f32s(0.0); V]; R];
+    let (x, _) = x.as_chunks::<R>();
+    let (x, _) = x.as_chunks::<4>();
+    let groups = words.chunks(GROUP / 4).zip(x.chunks(GROUP / 4));
+    for ((words, x), factor) in groups.zip(factors) {
+        let factor = *registers::<S, V>(factor);
+        for (word, x) in words.iter().zip(x) {
+            let word = *word_registers::<S, V>(word);
+            for byte in 0..4 {
+                let line = unpack::<S, V>(simd, &word, &factor, byte as u32);
+                for row in 0..R {
+                    let value = simd.splat_f32s(x[byte][row]);
+                    for part in 0..V {
+                        chains[row][part] = simd.mul_add_f32s(value, line[part], chains[row][part]);
+                    }
+                }
+            }
+        }
+    }
+    for row in 0..R {
+        let (stored, _) = S::as_mut_simd_f32s(&mut sums[row].0);
+        stored.copy_from_slice(&chains[row]);
     }
 }
 
@@ -477,29 +579,36 @@ pub(super) fn accumulate_any<S: Simd, const V: usize>(
 /// # Shapes
 /// `x` `[inputs, R]`, `lines` `[inputs]`; `V` registers make a line.
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "sizes that are constants keep the chains in registers"
+)]
 fn accumulate<S: Simd, const V: usize, const R: usize>(
     simd: S,
     x: &[f32],
     lines: &[Line],
     sums: &mut [Line],
 ) {
+    let Some(sums) = sums.first_chunk_mut::<R>() else {
+        return;
+    };
     let mut chains = [[simd.splat_f32s(0.0); V]; R];
-    for (chain, sum) in chains.iter_mut().zip(sums.iter()) {
-        *chain = *registers::<S, V>(sum);
+    for row in 0..R {
+        chains[row] = *registers::<S, V>(&sums[row]);
     }
     let (x, _) = x.as_chunks::<R>();
     for (x, line) in x.iter().zip(lines) {
-        let line = registers::<S, V>(line);
-        for (chain, &x) in chains.iter_mut().zip(x) {
-            let x = simd.splat_f32s(x);
-            for (sum, &value) in chain.iter_mut().zip(line) {
-                *sum = simd.mul_add_f32s(x, value, *sum);
+        let line = *registers::<S, V>(line);
+        for row in 0..R {
+            let value = simd.splat_f32s(x[row]);
+            for part in 0..V {
+                chains[row][part] = simd.mul_add_f32s(value, line[part], chains[row][part]);
             }
         }
     }
-    for (chain, sum) in chains.iter().zip(sums.iter_mut()) {
-        let (stored, _) = S::as_mut_simd_f32s(&mut sum.0);
-        stored.copy_from_slice(chain);
+    for row in 0..R {
+        let (stored, _) = S::as_mut_simd_f32s(&mut sums[row].0);
+        stored.copy_from_slice(&chains[row]);
     }
 }
 

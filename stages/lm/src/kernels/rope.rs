@@ -72,8 +72,12 @@ fn frequencies(config: &ModelConfig) -> Vec<f32> {
     }
 }
 
+/// Powers and their inverses are rounded to `f32`, as the models were trained.
 fn plain_frequencies(theta: f64, dim: usize) -> impl Iterator<Item = f64> {
-    (0..dim / 2).map(move |pair| theta.powf(-2.0 * pair as f64 / dim as f64))
+    (0..dim / 2).map(move |pair| {
+        let exponent = (2 * pair) as f32 / dim as f32;
+        f64::from(1.0 / (theta as f32).powf(exponent))
+    })
 }
 
 /// What Llama 3's stretching multiplies each turn by.

@@ -346,7 +346,7 @@ mod damage {
             std::fs::write(&path, flipped(whole, &places)).unwrap();
             // a flip in a weight or a word gives another model; a flip elsewhere an error
             if let Err(error) = load_gguf(&path) {
-                prop_assert!(error.to_string().contains("model.gguf"), "{}", error);
+                prop_assert!(error.to_string().contains("model.gguf"), "{error}");
             }
         }
 
@@ -358,7 +358,7 @@ mod damage {
             std::fs::write(folder.path().join("model.safetensors"), flipped(weights, &places)).unwrap();
             std::fs::write(folder.path().join("config.json"), config).unwrap();
             if let Err(error) = Checkpoint::load(folder.path()) {
-                prop_assert!(error.to_string().contains("model.safetensors"), "{}", error);
+                prop_assert!(error.to_string().contains("model.safetensors"), "{error}");
             }
             std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
             std::fs::write(folder.path().join("config.json"), flipped(config, &of_config)).unwrap();

@@ -271,7 +271,7 @@ impl Metadata<'_> {
             bos_token_id: self.id("tokenizer.ggml.bos_token_id"),
             eos_token_ids: ENDS.iter().filter_map(|key| self.id(key)).collect(),
         };
-        config.check()?;
+        config.check().map_err(|error| self.wrong(error))?;
         Ok(config)
     }
 
