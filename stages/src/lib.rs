@@ -32,6 +32,7 @@ mod distill;
 mod dpo;
 mod evaluate;
 mod export;
+mod export_rows;
 mod fetch;
 mod filter;
 mod format;
@@ -73,6 +74,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<decontaminate::Decontaminate>(),
         erase::<split::Split>(),
         erase::<trainset::Trainset>(),
+        erase::<export_rows::ExportRows>(),
         erase::<rollout::RolloutKind>(),
         erase::<teacher_topk::TeacherTopK>(),
         erase::<sft::Sft>(),

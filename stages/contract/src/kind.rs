@@ -76,6 +76,9 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether [`Stage::lock_name`] is to be asked.
+    const LOCKS: bool = false;
+
     /// What it reads that can change under the same name, such as a branch of a repository: that name, under
     /// which `starling.lock` says what it stands for.
     fn lock_name(params: &Self::Params) -> Option<String> {
@@ -250,6 +253,9 @@ impl<S: Stage> Kind for Erased<S> {
         Ok(S::externals(&typed::<S>(params.clone())?))
     }
     fn lock_name(&self, params: &serde_json::Value) -> Result<Option<String>, StageError> {
+        if !S::LOCKS {
+            return Ok(None);
+        }
         Ok(S::lock_name(&typed::<S>(params.clone())?))
     }
     fn resolve(

@@ -15,9 +15,13 @@ use std::io::Read as _;
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use starling_reward::prepare::{
+    Corpus, ThinkFormat, format_row, label_messages, reads_back, self_reward, train_row,
+};
 use starling_reward::rouge::{Words, text_similarity};
-use starling_reward::{Label, Mode, ToolSet, arguments_similarity, score, stem};
+use starling_reward::{CallFormat, Label, Mode, ToolSet, arguments_similarity, score, stem};
 use starling_text::json::{self, Value};
+use starling_text::template::ChatTemplate;
 
 fn rows(path: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -141,6 +145,55 @@ fn main() {
             .map(|(a, b)| text_similarity(a, b, Words::AnyScript))
             .sum();
         black_box(sum);
+    });
+    let raw: Vec<String> = rows("tests/golden/star/data/xlam_examples_raw.jsonl.gz")
+        .iter()
+        .map(json::dumps)
+        .collect();
+    measure("format, from text to text", raw.len(), || {
+        for (i, line) in raw.iter().enumerate() {
+            let row = json::parse(line).unwrap();
+            let formatted = format_row(Corpus::Xlam, &row, i, i, Mode::Fixed);
+            black_box(
+                formatted
+                    .rows
+                    .iter()
+                    .map(json::dumps)
+                    .map(|t| t.len())
+                    .sum::<usize>(),
+            );
+        }
+    });
+    let lines: Vec<String> = rows("pipelines/data/xlam-1024.jsonl.gz")
+        .iter()
+        .map(json::dumps)
+        .collect();
+    let template = ChatTemplate::qwen3();
+    measure("filter, from text to text", lines.len(), || {
+        for line in &lines {
+            let row = json::parse(line).unwrap();
+            if self_reward(&row, &template, Mode::Fixed).is_ok() {
+                black_box(json::dumps(&row).len());
+            }
+        }
+    });
+    measure("label, from text to text", lines.len(), || {
+        for line in &lines {
+            let row = json::parse(line).unwrap();
+            black_box(label_messages(
+                row.get("messages").and_then(Value::as_list).unwrap(),
+            ));
+            black_box(json::dumps(&row).len());
+        }
+    });
+    measure("trainset, from text to text", lines.len(), || {
+        for line in &lines {
+            let row = json::parse(line).unwrap();
+            let format = ThinkFormat::Native;
+            let trained = train_row(&row, &template, format, false, Mode::Fixed).unwrap();
+            assert!(reads_back(&row, &trained, CallFormat::Hermes).is_ok());
+            black_box(json::dumps(&trained.to_value()).len());
+        }
     });
     let words: Vec<_> = rows("tests/golden/star/rouge/stems_public.jsonl.gz")
         .iter()

@@ -449,8 +449,16 @@ fn golden_star_round_trip() {
                 let trained =
                     prepare::train_row(&text, &template, think, true, Mode::Fixed).unwrap();
                 let read = prepare::reads_back(row, &trained, format);
-                // Lists and names that only JSON can hold are left out of the other forms, by this very check.
-                assert!(read.is_ok() || format != CallFormat::Hermes, "{row:?}");
+                // A reply that is itself a call in this form does not read back, and is found by this very check.
+                let last = list(row, "messages").last().unwrap();
+                let content = last.get("content").and_then(Value::as_str);
+                let looks = content.is_some_and(|text| match format {
+                    CallFormat::Hermes => text.contains("<tool_call>"),
+                    CallFormat::Json | CallFormat::Pythonic => text.trim().starts_with(['[', '{']),
+                });
+                // Names of functions with spaces cannot stand before a bracket.
+                let spaced = format == CallFormat::Pythonic;
+                assert!(read.is_ok() || looks || spaced, "{row:?}");
                 // Tokens cost the most; every seventh row in the other forms is enough.
                 if format != CallFormat::Hermes && i % 7 != 0 {
                     continue;

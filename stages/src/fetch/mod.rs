@@ -161,6 +161,7 @@ impl Stage for Fetch {
         "brings data in from a Hugging Face hub, an https address or a path";
     /// The pinned digest says what comes from an address.
     const NEUTRAL: &'static [&'static str] = &["url"];
+    const LOCKS: bool = true;
     type Params = Params;
 
     fn ports() -> Ports {
