@@ -55,6 +55,10 @@ pub fn kind(kind: &dyn Kind) -> String {
     if params.is_empty() {
         lines.push("  none".to_owned());
     }
+    let required: Vec<String> = (params.iter())
+        .filter(|p| p.required)
+        .map(|p| format!("{} = …", p.path))
+        .collect();
     for param in params {
         let value = match &param.default {
             Some(default) => format!(" = {default}"),
@@ -71,8 +75,29 @@ pub fn kind(kind: &dyn Kind) -> String {
                 .map(|l| format!("      {l}").trim_end().to_owned()),
         );
     }
-    lines.push("\nevery stage also takes `threads`, `device` and `time-limit`".to_owned());
+    lines.push("\nevery stage also takes `threads`, `memory`, `device` and `time-limit`".to_owned());
+    lines.push(format!("computes on {}", kind.devices().join(" and ")));
+    lines.push("\nin a pipeline".to_owned());
+    lines.extend(example(kind, &required).into_iter().map(|l| format!("  {l}")));
     lines.join("\n") + "\n"
+}
+
+/// A stage with what it cannot do without.
+fn example(kind: &dyn Kind, required: &[String]) -> Vec<String> {
+    let mut lines = vec![
+        "[stage.NAME]".to_owned(),
+        format!("kind = \"{}\"", kind.name()),
+    ];
+    for input in kind.ports().inputs {
+        let (port, from) = (input.name, format!("STAGE.{}", input.artifact.name()));
+        match input.need {
+            Need::Required => lines.push(format!("inputs.{port} = \"{from}\"")),
+            Need::Many => lines.push(format!("inputs.{port}.NAME = \"{from}\"")),
+            Need::Optional => {}
+        }
+    }
+    lines.extend(required.iter().cloned());
+    lines
 }
 
 /// The same as JSON, with the schema of the parameters.
@@ -86,6 +111,8 @@ pub fn kind_json(kind: &dyn Kind) -> Value {
         "version": kind.version(),
         "about": kind.about(),
         "neutral": kind.neutral(),
+        "work": kind.work(),
+        "devices": kind.devices(),
         "inputs": ports.inputs.iter().map(input).collect::<Vec<_>>(),
         "outputs": ports.outputs.iter().map(output).collect::<Vec<_>>(),
         "params": kind.schema(),
@@ -245,7 +272,7 @@ mod tests {
     #[test]
     fn a_kind_is_described_by_its_types() {
         let registry = registry();
-        insta::assert_snapshot!(kind(registry.get("letters").expect("there")), @r"
+        insta::assert_snapshot!(kind(registry.get("letters").expect("there")), @r#"
         letters (version 1)
           Writes letters.
 
@@ -267,8 +294,14 @@ mod tests {
           text (required)   string
               What to write.
 
-        every stage also takes `threads`, `device` and `time-limit`
-        ");
+        every stage also takes `threads`, `memory`, `device` and `time-limit`
+        computes on cpu
+
+        in a pipeline
+          [stage.NAME]
+          kind = "letters"
+          text = …
+        "#);
         let table = kind(registry.get("table").expect("there"));
         assert!(table.contains("\ninputs\n"), "{table}");
     }

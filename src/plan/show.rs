@@ -24,7 +24,7 @@ pub fn table(pipeline: &Pipeline, plan: &Plan) -> String {
         let figure = match &planned.status {
             Status::Cached(_) => String::new(),
             Status::Ready(cause) => short_cause(cause),
-            Status::Blocked { waits, .. } => format!("waits for {}", names(pipeline, waits)),
+            Status::Blocked { waits, .. } => format!("waits for {}", few(pipeline, waits)),
             Status::Missing { files, .. } => files.iter().map(file).collect::<Vec<_>>().join("; "),
         };
         let figure = match planned.same_as {
@@ -138,6 +138,15 @@ fn names(pipeline: &Pipeline, stages: &[usize]) -> String {
         .map(|&n| pipeline.stages[n].name.as_str())
         .collect();
     names.join(", ")
+}
+
+/// The first names, and how many more there are.
+fn few(pipeline: &Pipeline, stages: &[usize]) -> String {
+    const FEW: usize = 3;
+    match stages.len().saturating_sub(FEW) {
+        0 | 1 => names(pipeline, stages),
+        more => format!("{} and {more} more", names(pipeline, &stages[..FEW])),
+    }
 }
 
 fn file(file: &MissingExternal) -> String {
