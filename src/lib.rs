@@ -3,9 +3,11 @@
 //! | module     | from → to                                                              |
 //! |------------|------------------------------------------------------------------------|
 //! | `pipeline` | TOML text → checked [`pipeline::Pipeline`], or every mistake with its place |
+//! | `lock`     | names that can change → what they stood for, in `starling.lock`          |
 //! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
 //! | `run`      | checked pipeline + store → every stage's outputs in the store            |
 //! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
+//! | `schema`   | kinds → the JSON Schema of pipelines                                    |
 //! | `describe` | kinds → what people read about them                                      |
 //! | `exit`     | the exit codes of the command                                            |
 //!
@@ -14,11 +16,13 @@
 
 pub mod describe;
 pub mod exit;
+pub mod lock;
 pub mod pipeline;
 pub mod plan;
 mod registry;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod suggest;
 #[cfg(test)]
 mod testing;

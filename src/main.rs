@@ -1,6 +1,7 @@
 //! The command `starling`: the kinds and the arguments go to the engine, an exit code comes back.
 
 mod cli;
+mod tools;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,8 @@
 
 use crate::Registry;
 
+#[path = "../tests/support/conforms.rs"]
+pub(crate) mod conforms;
 #[path = "../tests/support/kinds.rs"]
 pub(crate) mod kinds;
 

@@ -5,14 +5,18 @@
 mod completions;
 mod diff;
 mod doctor;
+mod fetch;
 mod gc;
-mod output;
+mod graph;
+mod new;
+pub(crate) mod output;
 mod pin;
 mod plan;
-mod run;
+pub(crate) mod run;
 mod run_stage;
 mod runs;
-mod session;
+mod schema;
+pub(crate) mod session;
 mod show;
 mod stages;
 mod status;
@@ -26,6 +30,7 @@ use starling::{Registry, exit};
 
 use self::output::Failure;
 use self::session::Session;
+use crate::tools;
 
 /// Turns raw function-calling corpora into a benchmarked super-tiny model.
 ///
@@ -54,15 +59,23 @@ enum Command {
     Run(run::Arguments),
     Plan(plan::Arguments),
     Why(why::Arguments),
+    Graph(graph::Arguments),
     Show(show::Arguments),
     Stages(stages::Arguments),
+    New(new::Arguments),
+    Schema(schema::Arguments),
     Runs(runs::Arguments),
     Status(status::Arguments),
     Diff(diff::Arguments),
     Doctor(doctor::Arguments),
+    Fetch(fetch::Arguments),
     Gc(gc::Arguments),
     Pin(pin::Arguments),
     Verify(verify::Arguments),
+    Lm(tools::lm::Arguments),
+    Score(tools::score::Arguments),
+    Eval(tools::eval::Arguments),
+    Inspect(tools::inspect::Arguments),
     Completions(completions::Arguments),
     #[command(name = "run-stage")]
     RunStage(run_stage::Arguments),
@@ -98,25 +111,39 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
     if let Command::Completions(arguments) = &arguments.command {
         return Ok(arguments.run());
     }
+    if let Command::New(arguments) = arguments.command {
+        return arguments.run();
+    }
+    if let Command::Lm(arguments) = arguments.command {
+        return arguments.run();
+    }
     let store = arguments.store.clone();
     let session = Session::new(arguments.store, kinds());
     match arguments.command {
         Command::Run(arguments) => arguments.run(&session),
         Command::Plan(arguments) => arguments.run(&session),
         Command::Why(arguments) => arguments.run(&session),
+        Command::Graph(arguments) => arguments.run(&session),
         Command::Show(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
+        Command::New(arguments) => arguments.run(),
+        Command::Schema(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
         Command::Status(arguments) => arguments.run(&session),
         Command::Diff(arguments) => arguments.run(&session),
         Command::Doctor(arguments) => arguments.run(&session),
+        Command::Fetch(arguments) => arguments.run(&session),
         Command::Gc(arguments) => arguments.run(&session),
         Command::Pin(arguments) => arguments.run(&session),
         Command::Verify(arguments) => arguments.run(&session),
+        Command::Score(arguments) => arguments.run(),
+        Command::Eval(arguments) => arguments.run(&session),
+        Command::Inspect(arguments) => arguments.run(&session),
         Command::RunStage(arguments) => {
             let store = store.ok_or_else(|| Failure::usage("`run-stage` needs `--store`"))?;
             Ok(arguments.run(&store.to_string_lossy(), &session))
         }
         Command::Completions(arguments) => Ok(arguments.run()),
+        Command::Lm(arguments) => arguments.run(),
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use starling::exit;
+use starling::lock::LockError;
 use starling::pipeline::{LoadError, Mistakes};
 use starling::plan::PlanError;
 use starling_cache::CacheError;
@@ -90,6 +91,17 @@ impl From<LoadError> for Failure {
             LoadError::Mistakes(mistakes) => mistakes.into(),
             other => Self::new(exit::PIPELINE, other.to_string()),
         }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let code = match &error {
+            LockError::Stage { .. } => exit::STAGE,
+            LockError::Io { .. } | LockError::Content { .. } => exit::PIPELINE,
+        };
+        // Its text has its causes in it already.
+        Self::new(code, error.to_string())
     }
 }
 

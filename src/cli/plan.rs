@@ -4,16 +4,15 @@ use clap::Args;
 use starling::{exit, plan};
 
 use super::output::{self, Failure};
-use super::session::Session;
+use super::session::{Changes, Session};
 
 /// Show what `run` would do: each stage cached, ready, blocked or missing a file, and why
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The pipeline [default: the built-in quickstart]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
-    #[arg(long, value_name = "STAGE.PARAM=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
@@ -21,14 +20,18 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
-        let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
+        let changes = self.changes.all();
+        let pipeline = session.pipeline(self.pipeline.as_deref(), &changes)?;
         let store = session.readable_store()?;
         let planned = session.plan(&pipeline, &store)?;
         if self.json {
             output::json(&plan::json(&pipeline, &planned));
         } else {
             output::data(&plan::table(&pipeline, &planned));
-            output::story(&plan::counts(&planned));
+            output::story(&plan::counts(&pipeline, &planned));
+            if planned.cost.stages > 0 {
+                output::story(&planned.cost.text());
+            }
         }
         Ok(exit::DONE)
     }

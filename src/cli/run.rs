@@ -5,9 +5,10 @@ use starling::pipeline::Pipeline;
 use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
 use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
+use starling_cache::LocalStore;
 
 use super::output::{self, Failure, chain};
-use super::session::Session;
+use super::session::{Changes, Session};
 
 /// Run a pipeline: what the store already holds is not run again
 ///
@@ -17,9 +18,8 @@ use super::session::Session;
 pub(crate) struct Arguments {
     /// The pipeline [default: the built-in quickstart]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
-    #[arg(long, value_name = "STAGE.PARAM=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// CPU threads that all running stages share [default: the pipeline's, else all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
@@ -50,9 +50,49 @@ impl Arguments {
         if let Some(store) = &ahead {
             store.look_ahead();
         }
-        let pipeline = session.pipeline(self.pipeline.as_deref(), &self.set)?;
+        let changes = self.changes.all();
+        let (pipeline, _) = session.locked(self.pipeline.as_deref(), &changes)?;
+        Execution {
+            threads: self.threads,
+            keep_going: self.keep_going || !self.fail_fast,
+            retries: self.retries,
+            paranoid: self.paranoid,
+            mixed: self.mixed,
+            json: self.json,
+            overrides: changes,
+            ahead,
+        }
+        .run(session, &pipeline)
+        // The process ends now, which frees the pipeline faster.
+        .inspect(|_| std::mem::forget(pipeline))
+    }
+}
+
+/// A run of a checked pipeline, wherever it came from.
+pub(crate) struct Execution {
+    /// CPU threads that all running stages share.
+    pub(crate) threads: Option<u16>,
+    /// Let other stages go on after one has failed.
+    pub(crate) keep_going: bool,
+    /// How often a passing failure is tried again.
+    pub(crate) retries: u32,
+    /// Hash files again that look unchanged.
+    pub(crate) paranoid: bool,
+    /// Put results of different numerics classes side by side.
+    pub(crate) mixed: bool,
+    /// Print events as JSON lines.
+    pub(crate) json: bool,
+    /// The changes to the pipeline, for the manifest.
+    pub(crate) overrides: Vec<String>,
+    /// The store, where somebody has opened it already.
+    pub(crate) ahead: Option<LocalStore>,
+}
+
+impl Execution {
+    /// Runs it and prints what its last stages show.
+    pub(crate) fn run(self, session: &Session, pipeline: &Pipeline) -> Result<u8, Failure> {
         // What the engine itself writes may wait; workers make results durable.
-        let store = match ahead {
+        let store = match self.ahead {
             Some(store) => store.cleaned()?,
             None => session.store()?,
         };
@@ -67,15 +107,15 @@ impl Arguments {
             .filter_map(|name| Some(((*name).into(), output::variable(name)?)))
             .collect();
         options.threads = self.threads.map(usize::from);
-        options.keep_going = self.keep_going || !self.fail_fast;
+        options.keep_going = self.keep_going;
         options.mixed = self.mixed;
         options.retries = self.retries;
-        options.secrets = secrets(&pipeline, session);
-        options.overrides = self.set;
+        options.secrets = secrets(pipeline, session);
+        options.overrides = self.overrides;
         let names = pipeline.stages.iter().map(|s| s.name.len());
         let mut reporter = reporter(self.json, names.max().unwrap_or(0));
         let outcome = run::run(
-            &pipeline,
+            pipeline,
             &session.registry,
             &store,
             &mut memo,
@@ -96,7 +136,7 @@ impl Arguments {
             }
         }
         // The process ends now, which frees it faster.
-        std::mem::forget((pipeline, memo, store));
+        std::mem::forget((memo, store));
         Ok(outcome.code)
     }
 }

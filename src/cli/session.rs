@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use starling::lock::{Lock, Unlocked};
 use starling::pipeline::{self, Pipeline};
 use starling::plan::{self, Plan};
 use starling::run::{Manifest, clock};
@@ -45,9 +46,27 @@ pub(crate) struct About {
     /// The pipeline [default: that of the newest run, else the built-in one]
     #[arg(short, long, value_name = "FILE")]
     pipeline: Option<PathBuf>,
-    /// Change a value of the pipeline, for example `distill.lr=1e-4`
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What the command line changes in a pipeline.
+#[derive(Debug, Args)]
+pub(crate) struct Changes {
+    /// Change a value of the pipeline, for example `distill.lr=1e-4` or `vars.seed=2`
     #[arg(long, value_name = "STAGE.PARAM=VALUE")]
     set: Vec<String>,
+    /// Use a profile of the pipeline, `[profile.NAME]`
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+impl Changes {
+    /// All of them as texts, the way a run remembers them.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let profile = self.profile.iter().map(|name| format!("profile={name}"));
+        profile.chain(self.set.iter().cloned()).collect()
+    }
 }
 
 impl Session {
@@ -93,31 +112,61 @@ impl Session {
         }
     }
 
-    /// Reads the pipeline in `file`, or the built-in one.
+    /// Reads the pipeline in `file`, or the built-in one, with what the lock beside it holds.
     pub(crate) fn pipeline(
         &self,
         file: Option<&Path>,
         sets: &[String],
     ) -> Result<Pipeline, Failure> {
-        match file {
-            Some(file) => Ok(pipeline::load(file, sets, &self.registry)?),
-            None => {
-                let folder = Path::new("");
-                let read = pipeline::read(BUILT_IN_NAME, folder, BUILT_IN, sets, &self.registry);
-                Ok(read.map_err(Box::new)?)
-            }
+        Ok(self.with_lock(file, sets)?.0)
+    }
+
+    /// As [`Session::pipeline`], and names that the lock does not hold are asked for and written into it; how
+    /// many those were comes back, too.
+    pub(crate) fn locked(
+        &self,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<(Pipeline, usize), Failure> {
+        let (mut pipeline, mut lock, unlocked) = self.with_lock(file, sets)?;
+        for one in &unlocked {
+            story(&format!("asking for {}", one.name));
+            lock.resolve(&pipeline, &self.registry, one, &super::output::variable)?;
+            // At once: what the next name answers must not cost what this one did.
+            lock.write(&pipeline.folder)?;
         }
+        if !unlocked.is_empty() {
+            lock.apply(&mut pipeline, &self.registry)?;
+        }
+        Ok((pipeline, unlocked.len()))
+    }
+
+    fn with_lock(
+        &self,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<(Pipeline, Lock, Vec<Unlocked>), Failure> {
+        let Some(file) = file else {
+            let folder = Path::new("");
+            let read = pipeline::read(BUILT_IN_NAME, folder, BUILT_IN, sets, &self.registry);
+            return Ok((read.map_err(Box::new)?, Lock::emptied(), Vec::new()));
+        };
+        let mut pipeline = pipeline::load(file, sets, &self.registry)?;
+        let lock = Lock::read(&pipeline.folder)?;
+        let unlocked = lock.apply(&mut pipeline, &self.registry)?;
+        Ok((pipeline, lock, unlocked))
     }
 
     /// The pipeline that a question is about.
     pub(crate) fn about(&self, about: &About, store: &LocalStore) -> Result<Pipeline, Failure> {
+        let changes = about.changes.all();
         if about.pipeline.is_some() {
-            return self.pipeline(about.pipeline.as_deref(), &about.set);
+            return self.pipeline(about.pipeline.as_deref(), &changes);
         }
         let Some(run) = Manifest::newest(store)? else {
-            return self.pipeline(None, &about.set);
+            return self.pipeline(None, &changes);
         };
-        let sets: Vec<String> = run.overrides.iter().chain(&about.set).cloned().collect();
+        let sets: Vec<String> = run.overrides.iter().chain(&changes).cloned().collect();
         if run.pipeline == BUILT_IN_NAME {
             return self.pipeline(None, &sets);
         }

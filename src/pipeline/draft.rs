@@ -1,20 +1,24 @@
 //! One `[stage.NAME]`: its common settings, its parameters, and its edges as written.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use starling_contract::{Kind, Need, Problem};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Device, Keep, Mistake, Span, settings};
+use super::matrix::expand::Made;
+use super::vars::Origins;
+use super::{Device, Keep, Mistake, Sources, Span, settings};
 use crate::Registry;
 use crate::suggest::nearest;
 
 /// A stage before its edges are followed.
 pub(super) struct Draft<'r> {
     pub(super) name: String,
+    /// Its name as written, and what the matrix added to it.
+    pub(super) base: String,
+    pub(super) point: String,
     pub(super) span: Span,
     /// None when it is missing or unknown, which was said.
     pub(super) kind: Option<&'r dyn Kind>,
@@ -22,12 +26,17 @@ pub(super) struct Draft<'r> {
     pub(super) params: Option<serde_json::Value>,
     pub(super) edges: Vec<Edge>,
     pub(super) threads: Option<usize>,
-    pub(super) device: Device,
+    pub(super) memory: Option<u64>,
+    /// None where it is not said.
+    pub(super) device: Option<Device>,
     pub(super) time_limit: Option<Duration>,
     pub(super) shards: Option<usize>,
     pub(super) keep: Keep,
+    /// Where each parameter is written; one that is a variable, where that is mentioned.
     pub(super) param_spans: BTreeMap<String, Span>,
     pub(super) externals: Vec<String>,
+    /// Where the values of variables are written.
+    pub(super) origins: Origins,
 }
 
 /// An input as written.
@@ -41,26 +50,18 @@ pub(super) struct Edge {
 
 /// Reads the table of a stage.
 pub(super) fn read<'r>(
-    name: &Spanned<impl AsRef<str>>,
-    value: Spanned<DeValue<'_>>,
+    made: Made<'_>,
     registry: &'r Registry,
-    folder: &Path,
+    sources: &Sources,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<Draft<'r>> {
-    let stage = name.get_ref().as_ref().to_owned();
-    if !is_name(&stage) {
-        mistakes.push(Mistake::BadStageName {
-            name: stage.clone(),
-            span: name.span(),
-        });
-    }
-    let span = value.span();
-    let mut table = match value.into_inner() {
+    let span = made.value.span();
+    let mut table = match made.value.into_inner() {
         DeValue::Table(table) => table,
         other => {
             mistakes.push(Mistake::BadSetting {
                 place: "`[stage]`".to_owned(),
-                name: format!("`{stage}`"),
+                name: format!("`{}`", made.name),
                 expected: "a table".to_owned(),
                 found: settings::article(other.type_str()),
                 span,
@@ -69,18 +70,22 @@ pub(super) fn read<'r>(
         }
     };
     let mut draft = Draft {
-        name: stage,
+        name: made.name,
+        base: made.base.into_inner(),
+        point: made.point,
         span,
         kind: None,
         params: None,
         edges: Vec::new(),
         threads: None,
-        device: Device::Cpu,
+        memory: None,
+        device: None,
         time_limit: None,
         shards: None,
         keep: Keep::All,
         param_spans: BTreeMap::new(),
         externals: Vec::new(),
+        origins: made.origins,
     };
     draft.kind = kind(&draft, table.remove("kind"), registry, mistakes);
     if let Some(inputs) = table.remove("inputs") {
@@ -88,18 +93,20 @@ pub(super) fn read<'r>(
     }
     let mut common = settings::Reader::new(format!("stage `{}`", draft.name), mistakes);
     draft.threads = common.threads(table.remove("threads"));
-    draft.device = common.device(table.remove("device")).unwrap_or_default();
+    draft.memory = common.memory(table.remove("memory"));
+    draft.device = common.device(table.remove("device"));
     draft.time_limit = common.duration("time-limit", table.remove("time-limit"));
     draft.shards = common.shards(table.remove("shards"));
     draft.keep = common.keep(table.remove("keep")).unwrap_or_default();
     spans(&mut String::new(), &table, &mut draft.param_spans);
-    params(&mut draft, table, folder, mistakes);
+    params(&mut draft, table, sources, mistakes);
     Some(draft)
 }
 
 /// What a stage may be called: it appears in references, messages and file names.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 64
+        && name != "vars"
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name
             .chars()
@@ -244,7 +251,12 @@ fn port_edges(
 }
 
 /// Gives the rest of the table to the kind, and looks for the files that the parameters name.
-fn params(draft: &mut Draft<'_>, table: DeTable<'_>, folder: &Path, mistakes: &mut Vec<Mistake>) {
+fn params(
+    draft: &mut Draft<'_>,
+    table: DeTable<'_>,
+    sources: &Sources,
+    mistakes: &mut Vec<Mistake>,
+) {
     let Some(kind) = draft.kind else { return };
     let parsed = kind.parse(Spanned::new(draft.span.clone(), table));
     for problem in parsed.problems {
@@ -256,9 +268,10 @@ fn params(draft: &mut Draft<'_>, table: DeTable<'_>, folder: &Path, mistakes: &m
         Ok(externals) => {
             for external in externals {
                 draft.externals.push(external.param.to_owned());
-                let path = folder.join(&external.path);
+                let span = draft.param_spans.get(external.param);
+                let written = span.map_or_else(|| draft.span.clone(), |s| draft.origin(s));
+                let path = sources.folder(&written).join(&external.path);
                 if external.pinned.is_none() && !path.exists() {
-                    let span = draft.param_spans.get(external.param);
                     mistakes.push(Mistake::MissingFile {
                         stage: draft.name.clone(),
                         path: path.display().to_string(),
@@ -274,6 +287,14 @@ fn params(draft: &mut Draft<'_>, table: DeTable<'_>, folder: &Path, mistakes: &m
             help: error.hint().map(str::to_owned),
             span: draft.span.clone(),
         }),
+    }
+}
+
+impl Draft<'_> {
+    /// Where the value at a place is written: there, or where the variable is that stands there.
+    pub(super) fn origin(&self, span: &Span) -> Span {
+        let origin = self.origins.get(&span.start);
+        origin.map_or_else(|| span.clone(), |o| o.span.clone())
     }
 }
 
@@ -297,6 +318,13 @@ fn parameter(draft: &Draft<'_>, problem: Problem) -> Mistake {
             format!("`{path}`: {message}")
         }
         _ => message,
+    };
+    let help = match draft.origins.get(&span.start) {
+        Some(origin) if help.is_none() => Some(format!(
+            "this is the value of the variable `{}`",
+            origin.name
+        )),
+        _ => help,
     };
     Mistake::Parameter {
         stage: draft.name.clone(),

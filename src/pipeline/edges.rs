@@ -50,7 +50,12 @@ fn one(
         help,
         span: edge.span.clone(),
     };
-    let Some((stage, output)) = edge.reference.split_once('.') else {
+    // The values in the name of a stage may hold dots, an output cannot.
+    let parts = match edge.reference.split_once('@') {
+        Some(_) => edge.reference.rsplit_once('.'),
+        None => edge.reference.split_once('.'),
+    };
+    let Some((stage, output)) = parts else {
         let port = &edge.port;
         let help = match names.get(edge.reference.as_str()) {
             Some(&n) => outputs_of(&drafts[n]),

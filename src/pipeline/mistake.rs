@@ -189,6 +189,100 @@ pub enum Mistake {
         /// The text.
         span: Span,
     },
+    /// Something mentions a variable that is not there.
+    #[error("{place} mentions the variable `{name}`, which does not exist")]
+    UnknownVariable {
+        /// What mentions it.
+        place: String,
+        /// Its name.
+        name: String,
+        /// The name that was probably meant.
+        near: Option<String>,
+        /// Where it is mentioned.
+        span: Span,
+    },
+    /// No stage mentions a variable.
+    #[error("no stage mentions the variable `{name}`")]
+    UnusedVariable {
+        /// Its name.
+        name: String,
+        /// Where it is written.
+        span: Span,
+    },
+    /// Variables mention each other.
+    #[error("variables mention each other in a circle: {}", circle(names))]
+    VariableCycle {
+        /// The variables, each mentioning the next; the last mentions the first.
+        names: Vec<String>,
+        /// Where each of them is written.
+        spans: Vec<Span>,
+    },
+    /// A variable is wrong in another way.
+    #[error("{message}")]
+    Variable {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where.
+        span: Span,
+    },
+    /// A file that is included or extended is wrong as such.
+    #[error("{message}")]
+    Files {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where it is named.
+        span: Span,
+    },
+    /// Two files that belong together have something of one name.
+    #[error("{what} `{name}` is in two files that belong together")]
+    Clash {
+        /// `stage`, `variable` or `profile`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The place of the first, `file:line:col`.
+        first: String,
+        /// Where the second is.
+        span: Span,
+    },
+    /// A profile is wrong.
+    #[error("{message}")]
+    Profile {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where.
+        span: Span,
+    },
+    /// The matrix is wrong.
+    #[error("{message}")]
+    Matrix {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where.
+        span: Span,
+    },
+    /// An input chooses points of the matrix that it cannot have.
+    #[error("stage `{stage}` reads `{reference}`: {message}")]
+    Selection {
+        /// The stage that reads.
+        stage: String,
+        /// What it reads.
+        reference: String,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where it is written.
+        span: Span,
+    },
     /// A file outside the store is not there.
     #[error("stage `{stage}`: there is no {path}")]
     MissingFile {
@@ -277,6 +371,15 @@ impl Mistake {
             Self::Cycle { .. } => "pipeline::cycle",
             Self::SetUnknownStage { .. } => "pipeline::set_unknown_stage",
             Self::SetSyntax { .. } => "pipeline::set_syntax",
+            Self::UnknownVariable { .. } => "pipeline::unknown_variable",
+            Self::UnusedVariable { .. } => "pipeline::unused_variable",
+            Self::VariableCycle { .. } => "pipeline::variable_cycle",
+            Self::Variable { .. } => "pipeline::variable",
+            Self::Files { .. } => "pipeline::files",
+            Self::Clash { .. } => "pipeline::clash",
+            Self::Profile { .. } => "pipeline::profile",
+            Self::Matrix { .. } => "pipeline::matrix",
+            Self::Selection { .. } => "pipeline::selection",
             Self::MissingFile { .. } => "pipeline::missing_file",
             Self::UnreadableFile { .. } => "pipeline::unreadable_file",
             Self::WrongDigest { .. } => "pipeline::wrong_digest",
@@ -302,10 +405,20 @@ impl Mistake {
             | Self::WrongArtifact { span, .. }
             | Self::SetUnknownStage { span, .. }
             | Self::SetSyntax { span, .. }
+            | Self::UnknownVariable { span, .. }
+            | Self::UnusedVariable { span, .. }
+            | Self::Variable { span, .. }
+            | Self::Files { span, .. }
+            | Self::Clash { span, .. }
+            | Self::Profile { span, .. }
+            | Self::Matrix { span, .. }
+            | Self::Selection { span, .. }
             | Self::MissingFile { span, .. }
             | Self::UnreadableFile { span, .. }
             | Self::WrongDigest { span, .. } => span.clone(),
-            Self::Cycle { spans, .. } => spans.first().cloned().unwrap_or_default(),
+            Self::Cycle { spans, .. } | Self::VariableCycle { spans, .. } => {
+                spans.first().cloned().unwrap_or_default()
+            }
         }
     }
 
@@ -318,6 +431,8 @@ impl Mistake {
             Self::UnknownInput { label, .. } => Some((*label).to_owned()),
             Self::SetUnknownStage { .. } => Some("no such stage".to_owned()),
             Self::WrongArtifact { found, .. } => Some(format!("`{found}`")),
+            Self::UnknownVariable { .. } => Some("no such variable".to_owned()),
+            Self::UnusedVariable { .. } => Some("of no effect".to_owned()),
             Self::MissingFile { .. } => Some("not there".to_owned()),
             Self::WrongDigest { found, .. } => Some(format!("found {}", &found[..12])),
             Self::Cycle { stages, spans } => {
@@ -329,6 +444,14 @@ impl Mistake {
                         format!("`{stage}` reads `{read}`")
                     }
                 });
+                return spans.iter().cloned().zip(words.map(Some)).collect();
+            }
+            Self::VariableCycle { names, spans } => {
+                let next = names.iter().cycle().skip(1);
+                let words = names
+                    .iter()
+                    .zip(next)
+                    .map(|(a, b)| format!("`{a}` mentions `{b}`"));
                 return spans.iter().cloned().zip(words.map(Some)).collect();
             }
             _ => None,
@@ -348,6 +471,9 @@ impl Mistake {
             Self::NoStages { .. } => Some(
                 "a stage begins with `[stage.NAME]`; `starling stages` lists the kinds".to_owned(),
             ),
+            Self::BadStageName { name, .. } if name == "vars" => {
+                Some("`vars` stands for the variables in `--set`, arms and axes".to_owned())
+            }
             Self::BadStageName { .. } => {
                 Some("use 1 to 64 letters, digits, `-` and `_`, a letter first".to_owned())
             }
@@ -356,7 +482,27 @@ impl Mistake {
             }
             Self::UnknownKind { near, .. } => did_you_mean(near.as_ref())
                 .or_else(|| Some("`starling stages` lists the kinds".to_owned())),
+            Self::UnknownVariable { near, place, .. } if place == "`--set`" => {
+                did_you_mean(near.as_ref()).or_else(|| Some("begin it in `[vars]`".to_owned()))
+            }
+            Self::UnknownVariable { near, name, .. } => did_you_mean(near.as_ref()).or_else(|| {
+                Some(format!(
+                    "give it a value in `[vars]`; `$${{{name}}}` is the text `${{{name}}}`"
+                ))
+            }),
+            Self::UnusedVariable { name, .. } => Some(format!(
+                "mention it as \"${{{name}}}\" where it belongs, or remove it"
+            )),
+            Self::VariableCycle { .. } => Some("one of them needs a value of its own".to_owned()),
+            Self::Clash { first, .. } => Some(format!(
+                "the first is at {first}; rename one, or use `extends` to change what another file has"
+            )),
             Self::Parameter { help, .. }
+            | Self::Variable { help, .. }
+            | Self::Files { help, .. }
+            | Self::Profile { help, .. }
+            | Self::Matrix { help, .. }
+            | Self::Selection { help, .. }
             | Self::UnknownInput { help, .. }
             | Self::WrongArtifact { help, .. } => help.clone(),
             Self::UnknownPort {
@@ -401,6 +547,42 @@ impl Mistake {
                 | Self::MissingFile { .. }
         )
     }
+
+    /// The stage that it is in, with its point.
+    fn stage(&self) -> Option<&str> {
+        match self {
+            Self::BadSetting { place, .. } | Self::UnknownVariable { place, .. } => {
+                place.strip_prefix("stage `")?.strip_suffix('`')
+            }
+            Self::MissingKind { stage, .. }
+            | Self::UnknownKind { stage, .. }
+            | Self::Parameter { stage, .. }
+            | Self::UnknownPort { stage, .. }
+            | Self::InputShape { stage, .. }
+            | Self::UnknownInput { stage, .. }
+            | Self::MissingInput { stage, .. }
+            | Self::WrongArtifact { stage, .. }
+            | Self::Selection { stage, .. }
+            | Self::MissingFile { stage, .. }
+            | Self::UnreadableFile { stage, .. }
+            | Self::WrongDigest { stage, .. } => Some(stage),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the same mistake as another, in a stage that another point made of the same text.
+    fn repeats(&self, other: &Self) -> bool {
+        let base = |m: &Self| {
+            m.stage()
+                .map(|s| s.split('@').next().unwrap_or(s).to_owned())
+        };
+        self == other
+            || (self.code() == other.code()
+                && self.span() == other.span()
+                && base(self).is_some()
+                && base(self) == base(other)
+                && self.stage() != other.stage())
+    }
 }
 
 /// Every mistake of a pipeline, in the order of their places, with the texts they are in.
@@ -417,8 +599,26 @@ impl Mistakes {
     #[must_use]
     pub fn new(sources: Sources, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|m| (m.span().start, m.span().end));
-        list.dedup();
-        Self { sources, list }
+        // What a wrong selection seems to read is no news.
+        let selections: Vec<Span> = (list.iter())
+            .filter(|m| matches!(m, Mistake::Selection { .. }))
+            .map(Mistake::span)
+            .collect();
+        list.retain(|m| {
+            !matches!(m, Mistake::UnknownInput { .. }) || !selections.contains(&m.span())
+        });
+        let mut kept: Vec<Mistake> = Vec::with_capacity(list.len());
+        for mistake in list {
+            let span = mistake.span();
+            let here = kept.iter().rev().take_while(|m| m.span() == span);
+            if !here.into_iter().any(|m| mistake.repeats(m)) {
+                kept.push(mistake);
+            }
+        }
+        Self {
+            sources,
+            list: kept,
+        }
     }
 
     /// How they are shown; see the private module `render`.

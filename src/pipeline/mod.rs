@@ -1,25 +1,34 @@
 //! Pipelines: from the text of a TOML file to a checked graph of stages.
 //!
-//! Reading goes in passes (syntax, stages, parameters, edges, cycles), each over everything that the one
-//! before could make sense of, so that all mistakes of a file are reported together and before any slow
-//! work starts. Invariant: a [`Pipeline`] that exists is right as far as its text alone can tell; its
-//! stages are in topological order.
+//! Reading goes in passes (syntax, files, profile, matrix, variables, stages, parameters, edges, cycles),
+//! each over everything that the one before could make sense of, so that all mistakes are reported together
+//! and before any slow work starts. `docs/pipelines.md` is the language as authors see it. What wins over
+//! what, weakest first: the file that is extended, the pipeline, the profile, the point of the matrix,
+//! `--set`.
+//!
+//! Invariant: a [`Pipeline`] that exists is right as far as its text alone can tell; its stages are in
+//! topological order.
 
 mod draft;
 mod edges;
+mod files;
+mod matrix;
 mod mistake;
 mod order;
 mod overrides;
+mod profiles;
 mod read;
 mod render;
 mod settings;
 mod sources;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod vars;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use mistake::{Mistake, Mistakes};
@@ -42,6 +51,8 @@ pub struct Pipeline {
     pub stages: Vec<PipelineStage>,
     /// What `[run]` says.
     pub settings: RunSettings,
+    /// The points of its matrix; 0 where it has none.
+    pub points: usize,
 }
 
 /// How to run a pipeline; none of it changes a byte of any output.
@@ -49,13 +60,19 @@ pub struct Pipeline {
 pub struct RunSettings {
     /// CPU threads that all running stages share; the machine's cores when absent.
     pub threads: Option<usize>,
+    /// Memory that all running stages share, in bytes; the machine's when absent.
+    pub memory: Option<u64>,
 }
 
 /// A checked stage.
 #[derive(Debug, Clone)]
 pub struct PipelineStage {
-    /// `NAME` of `[stage.NAME]`.
+    /// `NAME` of `[stage.NAME]`, and `@POINT` where points of the matrix tell several of it apart.
     pub name: String,
+    /// `NAME` alone.
+    pub base: String,
+    /// `POINT` alone; empty where there is one of it.
+    pub point: String,
     /// Its kind, which the registry knows.
     pub kind: String,
     /// The resolved parameters, defaults filled in.
@@ -64,6 +81,8 @@ pub struct PipelineStage {
     pub inputs: Vec<PipelineInput>,
     /// Threads it may use; the whole budget when absent.
     pub threads: Option<usize>,
+    /// Memory that it may need, in bytes.
+    pub memory: Option<u64>,
     /// Where it computes.
     pub device: Device,
     /// How long an attempt may take.
@@ -169,6 +188,13 @@ impl Pipeline {
         self.stages
             .iter()
             .any(|s| s.inputs.iter().any(|i| i.stage == stage))
+    }
+
+    /// The folder that a relative path in a parameter of a stage starts from: that of the file in which the
+    /// parameter is written.
+    #[must_use]
+    pub fn folder_of(&self, stage: &PipelineStage, param: &str) -> &Path {
+        self.sources.folder(&stage.param_span(param))
     }
 
     /// The place of `span`, for messages.

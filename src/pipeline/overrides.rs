@@ -1,16 +1,19 @@
-//! `--set stage.param=value`: values from the command line, put into the document before it is checked.
+//! `--set stage.param=value` and `--set vars.name=value`: values from the command line, over all others.
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::{Mistake, Span};
+use super::{Mistake, Span, tables};
 use crate::suggest::nearest;
 
-/// Reads one `--set` and puts it into the table `stages`; `base` is the number of the text's first byte.
-pub(super) fn apply<'t>(
-    stages: &mut DeTable<'t>,
+/// Reads one `--set` and puts it into `sets`, tables by stage and `vars`; `base` is the number of the
+/// text's first byte.
+pub(super) fn read<'t>(
+    sets: &mut DeTable<'t>,
     text: &'t str,
     base: usize,
+    stages: &DeTable<'_>,
+    variables: &[String],
     mistakes: &mut Vec<Mistake>,
 ) {
     let whole = base..base + text.len();
@@ -22,29 +25,40 @@ pub(super) fn apply<'t>(
             return;
         }
     };
-    for (stage, value) in shifted_table(entries, base) {
-        let DeValue::Table(new) = value.into_inner() else {
+    for (stage, value) in tables::shifted_table(entries, base) {
+        let name: &str = stage.get_ref();
+        let Some(inner) = value.get_ref().as_table() else {
             mistakes.push(Mistake::SetSyntax {
                 message: String::new(),
                 span: whole.clone(),
             });
             continue;
         };
-        if !stages.contains_key(stage.get_ref().as_ref()) {
+        if name == "vars" {
+            for (variable, _) in inner {
+                let name: &str = variable.get_ref();
+                if !variables.iter().any(|v| v == name) {
+                    mistakes.push(Mistake::UnknownVariable {
+                        place: "`--set`".to_owned(),
+                        name: name.to_owned(),
+                        near: nearest(name, variables.iter().map(String::as_str))
+                            .map(str::to_owned),
+                        span: variable.span(),
+                    });
+                }
+            }
+        } else if !stages.contains_key(name) {
             let names = stages.keys().map(|k| k.get_ref().as_ref());
             mistakes.push(Mistake::SetUnknownStage {
-                near: nearest(stage.get_ref(), names).map(str::to_owned),
-                stage: stage.get_ref().to_string(),
+                near: nearest(name, names.chain(["vars"])).map(str::to_owned),
+                stage: name.to_owned(),
                 span: stage.span(),
             });
             continue;
         }
-        if let Some(DeValue::Table(old)) = stages
-            .get_mut(stage.get_ref().as_ref())
-            .map(Spanned::get_mut)
-        {
-            merge(old, new);
-        }
+        let mut one = DeTable::new();
+        one.insert(stage, value);
+        tables::merge(sets, one);
     }
 }
 
@@ -88,54 +102,4 @@ fn with_leaf<'t>(table: &DeTable<'_>, leaf: &Spanned<DeValue<'t>>) -> DeTable<'t
             (name, value)
         })
         .collect()
-}
-
-/// Puts `new` into `old`: tables join, everything else is replaced.
-fn merge<'t>(old: &mut DeTable<'t>, new: DeTable<'t>) {
-    for (key, value) in new {
-        let both_tables = value.get_ref().is_table()
-            && old
-                .get(key.get_ref().as_ref())
-                .is_some_and(|v| v.get_ref().is_table());
-        if !both_tables {
-            // Removed first, for the key must carry the place of the new text.
-            old.remove(key.get_ref().as_ref());
-            old.insert(key, value);
-        } else if let (Some(DeValue::Table(old)), DeValue::Table(new)) = (
-            old.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut),
-            value.into_inner(),
-        ) {
-            merge(old, new);
-        }
-    }
-}
-
-fn shifted_table(table: DeTable<'_>, base: usize) -> DeTable<'_> {
-    table
-        .into_iter()
-        .map(|(key, value)| {
-            let span = shift(&key.span(), base);
-            (Spanned::new(span, key.into_inner()), shifted(value, base))
-        })
-        .collect()
-}
-
-fn shifted(value: Spanned<DeValue<'_>>, base: usize) -> Spanned<DeValue<'_>> {
-    let span = shift(&value.span(), base);
-    let value = match value.into_inner() {
-        DeValue::Table(table) => DeValue::Table(shifted_table(table, base)),
-        DeValue::Array(list) => {
-            let mut moved = DeArray::new();
-            for item in list {
-                moved.push(shifted(item, base));
-            }
-            DeValue::Array(moved)
-        }
-        other => other,
-    };
-    Spanned::new(span, value)
-}
-
-fn shift(span: &Span, base: usize) -> Span {
-    span.start + base..span.end + base
 }

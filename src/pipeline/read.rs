@@ -1,20 +1,24 @@
 //! The passes from text to [`Pipeline`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::draft::{self, Draft};
+use super::files::{self, Document, Texts};
+use super::matrix::expand::{self, Layers};
 use super::mistake::Mistakes;
+use super::profiles::{self, Asked, Profile};
 use super::{
-    Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, edges, order, overrides,
-    settings,
+    Device, Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, Span, edges,
+    matrix, order, overrides, settings, tables, vars,
 };
 use crate::Registry;
 
-const TABLES: &[&str] = &["stage", "run"];
-const RUN_SETTINGS: &[&str] = &["threads"];
+const RUN_SETTINGS: &[&str] = &["threads", "memory"];
+/// What chooses a profile among the changes.
+const PROFILE: &str = "profile=";
 
 /// A pipeline file could not become a pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,8 @@ pub enum LoadError {
     Mistakes(#[from] Box<Mistakes>),
 }
 
-/// Reads the pipeline in `file`, with the `--set` arguments put in.
+/// Reads the pipeline in `file`, with changes put in: `stage.param=value` and `vars.name=value` as of
+/// `--set`, and `profile=name`.
 ///
 /// # Errors
 /// [`LoadError`]; all mistakes are in it at once.
@@ -58,7 +63,8 @@ pub fn load(file: &Path, sets: &[String], registry: &Registry) -> Result<Pipelin
     Ok(read(&name, folder, &text, sets, registry).map_err(Box::new)?)
 }
 
-/// Reads a pipeline from text; `file` is what messages call it, relative paths start at `folder`.
+/// Reads a pipeline from text; `file` is what messages call it, relative paths start at `folder`, changes
+/// are as of [`load`].
 ///
 /// # Errors
 /// [`Mistakes`] with every mistake that can be found.
@@ -70,32 +76,38 @@ pub fn read(
     registry: &Registry,
 ) -> Result<Pipeline, Mistakes> {
     let mut sources = Sources::default();
-    sources.add(file, text);
-    let bases: Vec<usize> = sets
-        .iter()
-        .map(|set| sources.add("--set", set.as_str()))
-        .collect();
     let mut mistakes = Vec::new();
+    sources.add(file, text, folder);
+    let (changes, asked) = changes(sets, &mut sources, folder);
+    let texts = Texts::default();
+    let mut document = files::read(
+        Path::new(file),
+        folder,
+        text,
+        &texts,
+        &mut sources,
+        &mut mistakes,
+    );
+    let mut settings = run_settings(document.take("run"), &mut mistakes);
 
-    let (document, broken) = DeTable::parse_recoverable(text);
-    let broken = syntax_mistakes(&broken, text);
-
-    let mut document = document.into_inner();
-    let settings = run_settings(document.remove("run"), &mut mistakes);
-    let mut stages = stage_table(document.remove("stage"), &mut mistakes);
-    for (key, _) in &document {
-        mistakes.push(unknown("table", key.get_ref(), TABLES, key.span()));
-    }
-    for (set, base) in sets.iter().zip(bases) {
-        overrides::apply(&mut stages, set, base, &mut mistakes);
-    }
-    if stages.is_empty() && mistakes.is_empty() {
+    let made = make(
+        &mut document,
+        &changes,
+        asked.as_ref(),
+        registry,
+        text.len(),
+        &mut mistakes,
+    );
+    if made.stages.is_empty() && mistakes.is_empty() && document.broken.is_empty() {
         let span = 0..text.lines().next().map_or(0, str::len);
         mistakes.push(Mistake::NoStages { span });
     }
-    let drafts: Vec<Draft<'_>> = stages
+    settings.threads = made.profile.threads.or(settings.threads);
+    settings.memory = made.profile.memory.or(settings.memory);
+    let drafts: Vec<Draft<'_>> = made
+        .stages
         .into_iter()
-        .filter_map(|(name, value)| draft::read(&name, value, registry, folder, &mut mistakes))
+        .filter_map(|made| draft::read(made, registry, &sources, &mut mistakes))
         .collect();
     let inputs = edges::follow(&drafts, &mut mistakes);
     let reads: Vec<Vec<usize>> = inputs
@@ -110,8 +122,12 @@ pub fn read(
                 .map(|c| cycle(c, &drafts, &inputs)),
         );
     }
+    if let Some(given) = &made.broken_matrix {
+        mistakes.retain(|m| stands_alone(m, given));
+    }
+    let broken = document.broken;
     if !broken.is_empty() {
-        mistakes.retain(|m| m.is_local() && is_whole(m, &broken, text));
+        mistakes.retain(|m| m.is_local() && files::is_whole(m, &broken, &sources));
         mistakes.extend(broken);
     }
     match order {
@@ -119,51 +135,154 @@ pub fn read(
             file: file.to_owned(),
             folder: folder.to_owned(),
             sources,
-            stages: finish(drafts, inputs, &order),
+            stages: finish(drafts, inputs, &order, made.profile.device),
             settings,
+            points: made.points,
         }),
         _ => Err(Mistakes::new(sources, mistakes)),
     }
 }
 
-/// What the TOML reader complains about, without what follows from an earlier complaint.
-fn syntax_mistakes(errors: &[toml::de::Error], text: &str) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    let mut last_line = None;
-    let mut twice = None;
-    for error in errors {
-        let span = error.span().unwrap_or_default();
-        let before = text.get(..span.start).unwrap_or(text);
-        let line = before.rfind('\n').map_or(0, |n| n + 1);
-        let part = section(text, span.start);
-        // A second complaint about a line, or about a part whose header was already there, is no news.
-        if last_line.replace(line) == Some(line) || twice.as_ref() == Some(&part) {
-            continue;
+/// The changes as texts with the numbers of their first bytes, and the profile that is asked for.
+fn changes<'s>(
+    sets: &'s [String],
+    sources: &mut Sources,
+    folder: &Path,
+) -> (Vec<(&'s str, usize)>, Option<Asked<'s>>) {
+    let mut changes = Vec::new();
+    let mut asked = None;
+    for set in sets {
+        if let Some(name) = set.strip_prefix(PROFILE) {
+            let base = sources.add("--profile", name, folder);
+            let span = base..base + name.len();
+            asked = Some(Asked { name, span });
+        } else {
+            changes.push((set.as_str(), sources.add("--set", set.as_str(), folder)));
         }
-        let mut message = error.message().replace('\n', ", ");
-        if message == "duplicate key" {
-            message = format!(
-                "`{}` is written twice",
-                text.get(span.clone()).unwrap_or_default()
-            );
-            if text[line..].starts_with('[') {
-                twice = Some(part);
-            }
-        }
-        mistakes.push(Mistake::Syntax { message, span });
     }
-    mistakes
+    (changes, asked)
 }
 
-/// The part of the text from a header to the next one around `at`.
-fn section(text: &str, at: usize) -> super::Span {
-    let at = text.floor_char_boundary(at);
-    let start = if text[at..].starts_with('[') && (at == 0 || text[..at].ends_with('\n')) {
-        at
-    } else {
-        text[..at].rfind("\n[").map_or(0, |n| n + 1)
+/// What the document's tables come to.
+struct Stages<'t> {
+    stages: Vec<expand::Made<'t>>,
+    profile: Profile<'t>,
+    points: usize,
+    /// The variables of a matrix that is wrong.
+    broken_matrix: Option<Vec<String>>,
+}
+
+/// Puts profile, matrix, changes and variables into the stages.
+fn make<'t>(
+    document: &mut Document<'t>,
+    changes: &[(&'t str, usize)],
+    asked: Option<&Asked<'_>>,
+    registry: &Registry,
+    own: usize,
+    mistakes: &mut Vec<Mistake>,
+) -> Stages<'t> {
+    let stages = document.take("stage");
+    for (name, _) in stages.iter().filter(|(n, _)| !draft::is_name(n.get_ref())) {
+        mistakes.push(Mistake::BadStageName {
+            name: name.get_ref().to_string(),
+            span: name.span(),
+        });
+    }
+    let mut variables = document.take("vars");
+    let has_matrix = document.tables.contains_key("matrix");
+    let table = document.take("matrix");
+    let given = given(&table);
+    vars::check_names(&variables, mistakes);
+    let mut sets = DeTable::new();
+    let known: Vec<String> = variables
+        .keys()
+        .map(|k| k.get_ref().to_string())
+        .chain(given.iter().cloned())
+        .collect();
+    for (text, base) in changes {
+        overrides::read(&mut sets, text, *base, &stages, &known, mistakes);
+    }
+    let profiles = document.take("profile");
+    let profile = profiles::read(profiles, asked, &stages, &variables, registry, mistakes);
+    tables::merge(&mut variables, profile.vars.clone());
+    let before = mistakes.len();
+    let matrix = matrix::read(table, &sets, &stages, mistakes);
+    let broken_matrix = mistakes.len() > before;
+    let layers = Layers {
+        vars: &variables,
+        profile: &profile,
+        matrix: &matrix,
+        sets: &sets,
+        has_matrix,
     };
-    start..text[start..].find("\n[").map_or(text.len(), |n| start + n)
+    layers
+        .scope((!matrix.is_empty()).then_some(0))
+        .check(mistakes);
+    unused(&stages, &layers, own, mistakes);
+    let points = matrix.points();
+    Stages {
+        stages: expand::expand(stages, &layers, mistakes),
+        profile,
+        points,
+        broken_matrix: broken_matrix.then_some(given),
+    }
+}
+
+/// The variables that a `[matrix]` gives values to, right or wrong.
+fn given(matrix: &DeTable<'_>) -> Vec<String> {
+    fn inner<'v, 't>(table: &'v DeTable<'t>, name: &str) -> Option<&'v DeTable<'t>> {
+        table.get(name)?.get_ref().as_table()
+    }
+    let arms = inner(matrix, "arms").into_iter().flat_map(DeTable::values);
+    let arms = arms.filter_map(|arm| arm.get_ref().as_table());
+    let changed = arms
+        .chain(inner(matrix, "axes"))
+        .filter_map(|t| inner(t, "vars"));
+    let names = changed
+        .flat_map(DeTable::keys)
+        .map(|k| k.get_ref().to_string());
+    let seed = matrix.contains_key("seeds").then(|| "seed".to_owned());
+    names.chain(seed).collect()
+}
+
+/// Whether a mistake of a stage is one whatever the matrix would have put into it.
+fn stands_alone(mistake: &Mistake, given: &[String]) -> bool {
+    match mistake {
+        Mistake::UnknownVariable { name, .. } => !given.contains(name),
+        Mistake::Parameter { message, .. } => !message.contains("missing parameter"),
+        Mistake::InputShape { .. }
+        | Mistake::MissingKind { .. }
+        | Mistake::MissingInput { .. }
+        | Mistake::UnknownInput { .. }
+        | Mistake::WrongArtifact { .. }
+        | Mistake::Cycle { .. }
+        | Mistake::UnusedVariable { .. } => false,
+        _ => true,
+    }
+}
+
+/// Reports variables of the pipeline's own file and axes over variables that no stage mentions.
+///
+/// Those of other files may be there for other pipelines.
+fn unused(stages: &DeTable<'_>, layers: &Layers<'_, '_>, own: usize, mistakes: &mut Vec<Mistake>) {
+    let own = layers.vars.keys().filter(|k| k.span().start < own);
+    let own = own.map(|k| (k.get_ref().as_ref(), k.span()));
+    let declared: Vec<(&str, Span)> = own.chain(layers.matrix.variables()).collect();
+    if declared.is_empty() {
+        return;
+    }
+    let mentioned: BTreeSet<String> = stages
+        .iter()
+        .flat_map(|(name, value)| layers.mentioned(name.get_ref(), value.get_ref()))
+        .collect();
+    for (name, span) in declared {
+        if vars::is_name(name) && !mentioned.contains(name) {
+            mistakes.push(Mistake::UnusedVariable {
+                name: name.to_owned(),
+                span,
+            });
+        }
+    }
 }
 
 fn unknown(
@@ -180,59 +299,16 @@ fn unknown(
     }
 }
 
-fn run_settings(value: Option<Spanned<DeValue<'_>>>, mistakes: &mut Vec<Mistake>) -> RunSettings {
-    let mut table = table_of("run", value, mistakes);
-    let threads = table.remove("threads");
+fn run_settings(mut table: DeTable<'_>, mistakes: &mut Vec<Mistake>) -> RunSettings {
+    let (threads, memory) = (table.remove("threads"), table.remove("memory"));
     for (key, _) in &table {
         mistakes.push(unknown("setting", key.get_ref(), RUN_SETTINGS, key.span()));
     }
+    let mut reader = settings::Reader::new("`[run]`".to_owned(), mistakes);
     RunSettings {
-        threads: settings::Reader::new("`[run]`".to_owned(), mistakes).threads(threads),
+        threads: reader.threads(threads),
+        memory: reader.memory(memory),
     }
-}
-
-fn stage_table<'t>(
-    value: Option<Spanned<DeValue<'t>>>,
-    mistakes: &mut Vec<Mistake>,
-) -> DeTable<'t> {
-    table_of("stage", value, mistakes)
-}
-
-fn table_of<'t>(
-    name: &str,
-    value: Option<Spanned<DeValue<'t>>>,
-    mistakes: &mut Vec<Mistake>,
-) -> DeTable<'t> {
-    let Some(value) = value else {
-        return DeTable::new();
-    };
-    let span = value.span();
-    match value.into_inner() {
-        DeValue::Table(table) => table,
-        other => {
-            mistakes.push(Mistake::BadSetting {
-                place: "the file".to_owned(),
-                name: format!("`{name}`"),
-                expected: "a table".to_owned(),
-                found: settings::article(other.type_str()),
-                span,
-            });
-            DeTable::new()
-        }
-    }
-}
-
-/// Whether the part of the text that a mistake is in could be read whole; what a broken part seems to
-/// say is not reported.
-fn is_whole(mistake: &Mistake, broken: &[Mistake], text: &str) -> bool {
-    let at = mistake.span().start;
-    if at >= text.len() {
-        return true;
-    }
-    let part = section(text, at);
-    !broken
-        .iter()
-        .any(|b| (part.start..=part.end).contains(&b.span().start))
 }
 
 fn cycle(members: &[usize], drafts: &[Draft<'_>], inputs: &[Vec<PipelineInput>]) -> Mistake {
@@ -252,6 +328,7 @@ fn finish(
     drafts: Vec<Draft<'_>>,
     inputs: Vec<Vec<PipelineInput>>,
     order: &[usize],
+    device: Option<Device>,
 ) -> Vec<PipelineStage> {
     let mut number = vec![0; order.len()];
     for (new, &old) in order.iter().enumerate() {
@@ -266,19 +343,31 @@ fn finish(
                 stage: number[input.stage],
                 ..input
             });
+            let can = |d: &Device| draft.kind.is_some_and(|k| k.devices().contains(&d.name()));
+            let device = draft.device.or(device.filter(can)).unwrap_or_default();
+            let origins = draft.origins;
+            let mut param_spans = draft.param_spans;
+            for span in param_spans.values_mut() {
+                if let Some(origin) = origins.get(&span.start) {
+                    *span = origin.span.clone();
+                }
+            }
             let stage = PipelineStage {
                 name: draft.name,
+                base: draft.base,
+                point: draft.point,
                 // A draft without kind or parameters has a mistake, and then nothing is finished.
                 kind: draft.kind.map(|k| k.name().to_owned()).unwrap_or_default(),
                 params: draft.params.unwrap_or_default(),
                 inputs: inputs.collect(),
                 threads: draft.threads,
-                device: draft.device,
+                memory: draft.memory,
+                device,
                 time_limit: draft.time_limit,
                 shards: draft.shards,
                 keep: draft.keep,
                 span: draft.span,
-                param_spans: draft.param_spans,
+                param_spans,
                 externals: draft.externals,
             };
             (number[old], stage)

@@ -89,6 +89,17 @@ impl<'m> Reader<'m> {
         duration
     }
 
+    /// `memory = "16GB"`, in bytes.
+    pub(super) fn memory(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<u64> {
+        let value = value?;
+        let memory = value.get_ref().as_str().and_then(parse_size);
+        if memory.is_none() {
+            let expected = "a size such as \"900MB\", \"16GB\" or \"1.5GB\"".to_owned();
+            self.wrong("memory", expected, &value);
+        }
+        memory
+    }
+
     fn wrong(&mut self, name: &str, expected: String, value: &Spanned<DeValue<'_>>) {
         let span: Span = value.span();
         self.mistakes.push(Mistake::BadSetting {
@@ -133,9 +144,51 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (rest.is_empty() && seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
+/// Bytes of a size; a kilobyte is 1,000 bytes.
+fn parse_size(text: &str) -> Option<u64> {
+    let units = [("kB", 3), ("MB", 6), ("GB", 9), ("TB", 12)];
+    let (number, digits) = units
+        .iter()
+        .find_map(|(unit, digits)| Some((text.strip_suffix(unit)?.trim_end(), *digits)))?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits_only = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+    if !digits_only(whole) || !digits_only(part) || part.len() > digits {
+        return None;
+    }
+    let part: u64 = format!("{part:0<digits$}").parse().ok()?;
+    let factor = 10_u64.pow(u32::try_from(digits).ok()?);
+    let bytes = whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(factor)?
+        .checked_add(part)?;
+    (bytes > 0).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("16GB"), Some(16_000_000_000));
+        assert_eq!(parse_size("1.5 GB"), Some(1_500_000_000));
+        assert_eq!(parse_size("900MB"), Some(900_000_000));
+        for wrong in [
+            "",
+            "GB",
+            "5",
+            "-1GB",
+            "1.GB",
+            ".5GB",
+            "1e3MB",
+            "0kB",
+            "1.2345kB",
+            "99999999999TB",
+        ] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read() {

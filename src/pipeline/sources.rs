@@ -1,9 +1,11 @@
-//! The texts behind a pipeline (its file, then each `--set`), numbered as one run of bytes.
+//! The texts behind a pipeline (its file, each `--set`, each file that it extends or includes), numbered
+//! as one run of bytes.
 //!
 //! A span alone then tells which text it points into, and a value of a `--set` that replaced one of the
 //! file keeps its own place through every later pass.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Span;
@@ -17,6 +19,8 @@ pub struct Source {
     pub text: Arc<str>,
     /// The number of its first byte.
     pub base: usize,
+    /// The folder that relative paths in it start from.
+    pub folder: PathBuf,
 }
 
 /// All texts of a pipeline, in the order of their numbers.
@@ -43,16 +47,28 @@ impl fmt::Display for Place {
 }
 
 impl Sources {
-    /// Adds a text; returns the number of its first byte.
-    pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> usize {
+    /// Adds a text, whose relative paths start from `folder`; returns the number of its first byte.
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        text: impl Into<Arc<str>>,
+        folder: &Path,
+    ) -> usize {
         // One number is left between two texts, so that the end of one is not the start of the next.
         let base = self.list.last().map_or(0, |s| s.base + s.text.len() + 1);
         self.list.push(Source {
             name: name.into(),
             text: text.into(),
             base,
+            folder: folder.to_owned(),
         });
         base
+    }
+
+    /// The folder that a relative path written at `span` starts from.
+    #[must_use]
+    pub fn folder(&self, span: &Span) -> &Path {
+        &self.find(span).0.folder
     }
 
     /// The text that `span` points into, and the span within it, cut to fit.
@@ -92,14 +108,15 @@ mod tests {
     #[test]
     fn a_span_finds_its_text() {
         let mut sources = Sources::default();
-        assert_eq!(sources.add("a.toml", "x = 1\nä = 2\n"), 0);
-        let base = sources.add("--set", "t.x=3");
+        assert_eq!(sources.add("a.toml", "x = 1\nä = 2\n", Path::new("in")), 0);
+        let base = sources.add("--set", "t.x=3", Path::new(""));
         assert_eq!(sources.place(&(0..1)).to_string(), "a.toml:1:1");
         assert_eq!(sources.place(&(11..12)).to_string(), "a.toml:2:5");
         assert_eq!(
             sources.place(&(base + 4..base + 5)).to_string(),
             "--set:1:5"
         );
+        assert_eq!(sources.folder(&(3..4)), Path::new("in"));
         let (source, within) = sources.find(&(base..base + 99));
         assert_eq!((source.name.as_str(), within), ("--set", 0..5));
     }

@@ -5,8 +5,11 @@
 //! writes nothing. Invariant: a plan names every stage once, in an order in which they can run.
 
 mod cause;
+mod cost;
+pub mod graph;
 mod history;
 mod resolve;
+mod same;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -17,18 +20,21 @@ use crate::Registry;
 use crate::pipeline::{Mistakes, Pipeline};
 
 pub use cause::{Cause, Change, Field};
+pub use cost::{Cost, Estimate};
 pub use history::{History, Nearest};
 pub use resolve::{
     MissingAction, MissingExternal, Records, Resolution, ResolveError, ResolvedAction,
     ResolvedExternal, ResolvedInput, resolve,
 };
-pub use show::{counts, json, table, why};
+pub use show::{Counts, count, counts, json, table, why};
 
 /// What would happen to each stage of a pipeline.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The stages, numbered as in the pipeline.
     pub stages: Vec<PlannedStage>,
+    /// What those that are not cached will cost.
+    pub cost: Cost,
 }
 
 /// What would happen to a stage.
@@ -40,6 +46,8 @@ pub struct PlannedStage {
     pub key: Option<ActionKey>,
     /// What its key is made of, as far as that is known.
     pub fields: KeyFields,
+    /// An earlier stage that is the same action, so that one of them runs and both have its outputs.
+    pub same_as: Option<usize>,
 }
 
 /// The status of a stage.
@@ -110,10 +118,12 @@ pub fn plan(
             }
         }
     }
+    let same = same::same(pipeline, &resolutions, registry);
     let mut explain = Explain {
         pipeline,
         registry,
         records: &records,
+        same: &same,
         store,
         history: None,
     };
@@ -125,11 +135,18 @@ pub fn plan(
             Err(ResolveError::Mistakes(list)) => wrong.extend(list),
         }
     }
-    if wrong.is_empty() {
-        Ok(Plan { stages })
-    } else {
-        Err(Box::new(Mistakes::new(pipeline.sources.clone(), wrong)).into())
+    if !wrong.is_empty() {
+        return Err(Box::new(Mistakes::new(pipeline.sources.clone(), wrong)).into());
     }
+    let history = explain.history.take();
+    let mut plan = Plan {
+        stages,
+        cost: Cost::default(),
+    };
+    if let Some(history) = history {
+        plan.cost = cost::cost(pipeline, &plan, registry, &history);
+    }
+    Ok(plan)
 }
 
 /// How a cached stage differs from the nearest *other* record; none for a stage that is not cached.
@@ -156,6 +173,7 @@ struct Explain<'a> {
     pipeline: &'a Pipeline,
     registry: &'a Registry,
     records: &'a [Option<ActionRecord>],
+    same: &'a [Option<usize>],
     store: &'a dyn Store,
     history: Option<History>,
 }
@@ -178,6 +196,7 @@ impl Explain<'_> {
                     status,
                     key: Some(action.key),
                     fields: action.fields,
+                    same_as: self.same[stage],
                 })
             }
             Resolution::Missing(action) => Ok(PlannedStage {
@@ -187,6 +206,7 @@ impl Explain<'_> {
                 },
                 key: Some(action.key),
                 fields: action.fields,
+                same_as: self.same[stage],
             }),
             Resolution::Waits(waits) => {
                 let fields = resolve::partial_fields(
@@ -202,6 +222,7 @@ impl Explain<'_> {
                     status: Status::Blocked { waits, cause },
                     key: None,
                     fields,
+                    same_as: self.same[stage],
                 })
             }
         }

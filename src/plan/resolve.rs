@@ -298,7 +298,8 @@ fn look(
     memo: &mut Memo,
     now_unix: f64,
 ) -> Result<Found, Mistake> {
-    let path = pipeline.folder.join(&external.path);
+    let folder = pipeline.folder_of(stage, external.param);
+    let path = folder.join(&external.path);
     let span = stage.param_span(external.param);
     let param = external.param;
     let there = path.try_exists();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Value, json as value};
 use starling_cache::ActionRecord;
 
@@ -26,6 +27,12 @@ pub fn table(pipeline: &Pipeline, plan: &Plan) -> String {
             Status::Blocked { waits, .. } => format!("waits for {}", names(pipeline, waits)),
             Status::Missing { files, .. } => files.iter().map(file).collect::<Vec<_>>().join("; "),
         };
+        let figure = match planned.same_as {
+            Some(first) if !matches!(planned.status, Status::Cached(_)) => {
+                format!("the same as {}", pipeline.stages[first].name)
+            }
+            _ => figure,
+        };
         let line = format!(
             "{:>10}  {:width$}  {key:6}    {figure}",
             verb(&planned.status),
@@ -36,23 +43,84 @@ pub fn table(pipeline: &Pipeline, plan: &Plan) -> String {
     text
 }
 
-/// `25 stages: 20 cached, 2 ready, 3 blocked`.
+/// How many stages there are of each sort; those that are one action count once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Counts {
+    /// Points of the matrix; 0 where there is none.
+    pub points: usize,
+    /// Stages by name.
+    pub stages: usize,
+    /// Stages by what they do.
+    pub unique: usize,
+    /// Of the unique ones, those whose outputs the store holds.
+    pub cached: usize,
+    /// Those that can run at once.
+    pub ready: usize,
+    /// Those that wait for others.
+    pub blocked: usize,
+    /// Those that wait for files.
+    pub missing: usize,
+}
+
+/// Counts the stages of a plan.
 #[must_use]
-pub fn counts(plan: &Plan) -> String {
-    let mut parts = Vec::new();
-    for word in ["Cached", "Ready", "Blocked", "Missing"] {
-        let n = plan
-            .stages
-            .iter()
-            .filter(|s| verb(&s.status) == word)
-            .count();
-        if n > 0 {
-            parts.push(format!("{n} {}", word.to_lowercase()));
-        }
+pub fn count(pipeline: &Pipeline, plan: &Plan) -> Counts {
+    let mut counts = Counts {
+        points: pipeline.points,
+        stages: plan.stages.len(),
+        ..Counts::default()
+    };
+    for planned in plan.stages.iter().filter(|s| s.same_as.is_none()) {
+        counts.unique += 1;
+        *match planned.status {
+            Status::Cached(_) => &mut counts.cached,
+            Status::Ready(_) => &mut counts.ready,
+            Status::Blocked { .. } => &mut counts.blocked,
+            Status::Missing { .. } => &mut counts.missing,
+        } += 1;
     }
-    let n = plan.stages.len();
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{n} stage{plural}: {}", parts.join(", "))
+    counts
+}
+
+impl Counts {
+    /// `27 points, 41 unique stages: 12 cached, 3 ready, 26 blocked`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let sorts = [
+            (self.cached, "cached"),
+            (self.ready, "ready"),
+            (self.blocked, "blocked"),
+            (self.missing, "missing"),
+        ];
+        let parts: Vec<String> = sorts
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, word)| format!("{n} {word}"))
+            .collect();
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let points = match self.points {
+            0 => String::new(),
+            n => format!("{n} point{}, ", plural(n)),
+        };
+        let unique = if self.points > 0 || self.unique < self.stages {
+            "unique "
+        } else {
+            ""
+        };
+        format!(
+            "{points}{} {unique}stage{}: {}",
+            self.unique,
+            plural(self.unique),
+            parts.join(", ")
+        )
+    }
+}
+
+/// `25 stages: 20 cached, 2 ready, 3 blocked`; see [`Counts::text`].
+#[must_use]
+pub fn counts(pipeline: &Pipeline, plan: &Plan) -> String {
+    count(pipeline, plan).text()
 }
 
 fn verb(status: &Status) -> &'static str {
@@ -209,11 +277,14 @@ fn explain(cause: &Cause, line: &mut impl FnMut(String)) {
 /// The plan as one JSON value.
 #[must_use]
 pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
+    let estimates = plan.cost.estimates.iter().map(Option::as_ref);
+    let estimates = estimates.chain(std::iter::repeat(None));
     let stages: Vec<Value> = pipeline
         .stages
         .iter()
         .zip(&plan.stages)
-        .map(|(stage, planned)| {
+        .zip(estimates)
+        .map(|((stage, planned), estimate)| {
             let mut object = value!({
                 "stage": stage.name,
                 "kind": stage.kind,
@@ -221,6 +292,16 @@ pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
                 "key": planned.key,
                 "place": pipeline.place(&stage.span).to_string(),
             });
+            if !stage.point.is_empty() {
+                object["base"] = value!(stage.base);
+                object["point"] = value!(stage.point);
+            }
+            if let Some(first) = planned.same_as {
+                object["same-as"] = value!(pipeline.stages[first].name);
+            }
+            if let Some(estimate) = estimate {
+                object["estimate"] = value!(estimate);
+            }
             match &planned.status {
                 Status::Cached(record) => object["outputs"] = value!(record.outputs),
                 Status::Ready(cause) => object["why"] = value!(cause),
@@ -244,5 +325,10 @@ pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
             object
         })
         .collect();
-    value!({"pipeline": pipeline.file, "stages": stages})
+    value!({
+        "pipeline": pipeline.file,
+        "counts": count(pipeline, plan),
+        "cost": plan.cost,
+        "stages": stages,
+    })
 }

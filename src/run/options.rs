@@ -11,10 +11,16 @@ use crate::pipeline::Mistakes;
 use crate::report::Summary;
 use crate::run::display::Display;
 
-/// Names of environment variables that a worker may see; the command reads them and nothing else is
-/// passed on. None of them may change a byte of an output.
+/// Names of environment variables that every worker may see; the command reads them, and besides only those that
+/// parameters name. None of them may change a byte of an output.
 pub const PASSED_ON: &[&str] = &[
     "CUDA_VISIBLE_DEVICES",
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
     "HOME",
     "LANG",
     "LC_ALL",
@@ -24,6 +30,7 @@ pub const PASSED_ON: &[&str] = &[
     "TMPDIR",
     "TZ",
     "USER",
+    "XDG_CACHE_HOME",
 ];
 
 /// Values that nobody but the stages that ask for them may see.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::StageError;
 use starling_lm::tokenizer::Tokenizer;
+use starling_reward::CallFormat;
 use starling_text::template::{ChatTemplate, QWEN3};
 
 /// The token that ends a turn in ChatML.
@@ -42,6 +43,46 @@ impl Template {
     /// Compiled.
     pub(crate) fn compile(self) -> Result<ChatTemplate, StageError> {
         ChatTemplate::from_source(self.source()).map_err(|e| StageError::failed(e.to_string()))
+    }
+}
+
+/// How calls are written in training rows and in what is generated after them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Calls {
+    /// A JSON object between `<tool_call>` tags for each call, as Qwen's template prints them.
+    #[default]
+    Hermes,
+    /// One JSON list of objects.
+    Json,
+    /// One list of Python call expressions.
+    Pythonic,
+}
+
+impl Calls {
+    /// The format of the reward crate.
+    pub(crate) fn format(self) -> CallFormat {
+        match self {
+            Self::Hermes => CallFormat::Hermes,
+            Self::Json => CallFormat::Json,
+            Self::Pythonic => CallFormat::Pythonic,
+        }
+    }
+
+    /// The word in a row's `call_format`; rows in Hermes form have none.
+    pub(crate) fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Hermes => None,
+            Self::Json => Some("json"),
+            Self::Pythonic => Some("pythonic"),
+        }
+    }
+
+    /// What a row says of itself.
+    pub(crate) fn of(word: Option<&str>) -> Option<Self> {
+        [Self::Hermes, Self::Json, Self::Pythonic]
+            .into_iter()
+            .find(|calls| word == calls.word() || (word, *calls) == (Some("hermes"), Self::Hermes))
     }
 }
 

@@ -94,6 +94,11 @@ impl Lineage {
         write_json(&folder.join(FILE), self)
     }
 
+    /// Each stage's part, in an order that depends on content only.
+    pub(crate) fn works(&self) -> impl Iterator<Item = &Work> {
+        self.0.values()
+    }
+
     /// All of it, in units of 10¹² operations.
     pub(crate) fn tflop(&self) -> f64 {
         self.0.values().map(Work::tflop).sum()

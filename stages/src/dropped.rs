@@ -1,33 +1,38 @@
-//! Rows that a preparing stage left out, counted by reason.
+//! What a preparing stage left out or changed, counted by reason, with file and line of the first rows.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use starling_contract::{StageContext, StageError};
 
-use crate::rows::write_json;
+use crate::rows::{Place, write_json};
 
 /// How many rows of a reason are named in the report.
 const NAMED: usize = 20;
 
-/// What was left out so far.
+/// What was left out or changed so far.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Dropped {
     rows: usize,
     kept: usize,
+    /// Why rows, or turns of them, were left out.
     reasons: BTreeMap<String, Reason>,
+    /// What was changed in rows that stayed.
+    changed: BTreeMap<String, Reason>,
 }
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Reason {
     count: usize,
-    first: Vec<Place>,
+    first: Vec<Named>,
 }
 
 #[derive(Debug, Serialize)]
-struct Place {
+struct Named {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    file: String,
     line: usize,
     id: String,
 }
@@ -39,15 +44,13 @@ impl Dropped {
     }
 
     /// Counts a row that is left out.
-    pub(crate) fn add(&mut self, reason: &str, line: usize, id: &str) {
-        let entry = self.reasons.entry(reason.to_owned()).or_default();
-        entry.count += 1;
-        if entry.first.len() < NAMED {
-            entry.first.push(Place {
-                line,
-                id: id.to_owned(),
-            });
-        }
+    pub(crate) fn add(&mut self, reason: &str, place: &Place, id: &str) {
+        note(&mut self.reasons, reason, place, id);
+    }
+
+    /// Counts a row that stays, with something in it changed.
+    pub(crate) fn change(&mut self, what: &str, place: &Place, id: &str) {
+        note(&mut self.changed, what, place, id);
     }
 
     /// Writes the output `report`; fails when more than `max_drop` of the rows are gone, or all.
@@ -59,20 +62,25 @@ impl Dropped {
     ) -> Result<(), StageError> {
         self.kept = kept;
         write_json(&context.output("report"), &self)?;
-        let reasons: Vec<String> = self
-            .reasons
-            .iter()
-            .map(|(name, r)| format!("{} {name}", r.count))
-            .collect();
-        let story = if reasons.is_empty() {
+        let counted = |reasons: &BTreeMap<String, Reason>| {
+            let parts: Vec<String> = reasons
+                .iter()
+                .map(|(name, r)| format!("{} {name}", r.count))
+                .collect();
+            parts.join(", ")
+        };
+        let mut story = if self.reasons.is_empty() {
             format!("all {} rows kept", self.rows)
         } else {
             format!(
                 "{kept} of {} rows kept; left out: {}",
                 self.rows,
-                reasons.join(", ")
+                counted(&self.reasons)
             )
         };
+        if !self.changed.is_empty() {
+            story = format!("{story}; changed: {}", counted(&self.changed));
+        }
         let gone = self.rows.saturating_sub(kept) as f64 / self.rows.max(1) as f64;
         if self.rows > 0 && kept == 0 {
             return Err(StageError::failed_try(
@@ -88,5 +96,20 @@ impl Dropped {
         }
         context.info(story);
         Ok(())
+    }
+}
+
+fn note(reasons: &mut BTreeMap<String, Reason>, reason: &str, place: &Place, id: &str) {
+    let entry = match reasons.get_mut(reason) {
+        Some(entry) => entry,
+        None => reasons.entry(reason.to_owned()).or_default(),
+    };
+    entry.count += 1;
+    if entry.first.len() < NAMED {
+        entry.first.push(Named {
+            file: place.file.clone(),
+            line: place.line,
+            id: id.to_owned(),
+        });
     }
 }

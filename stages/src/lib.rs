@@ -4,30 +4,42 @@
 //! seeded randomness, statistics, the cost of an artifact) or a formula of `starling-lm`,
 //! `starling-reward` or `starling-bench`.
 
+mod asker;
 mod chat;
 mod cost;
 mod dropped;
+mod endpoint;
 mod evaluation;
+mod examine;
 mod masks;
 mod model;
 mod prompts;
 mod random;
 mod rollouts;
-mod rows;
+pub mod rows;
+mod sift;
 mod statistics;
 #[cfg(test)]
 mod testing;
 mod training;
 
+mod acebench;
+mod bfcl;
 mod command;
 mod compare;
+mod decontaminate;
 mod distill;
 mod dpo;
 mod evaluate;
+mod export;
+mod fetch;
 mod filter;
 mod format;
+mod label;
+mod merge;
 mod model_init;
 mod model_prune;
+mod proportion;
 mod rl;
 mod rollout;
 mod sft;
@@ -35,6 +47,7 @@ mod source;
 mod split;
 mod table;
 mod teacher_topk;
+mod tokenizer;
 mod tokenizer_train;
 mod trainset;
 mod world;
@@ -46,12 +59,18 @@ use starling_contract::{Kind, erase};
 pub fn kinds() -> Vec<Box<dyn Kind>> {
     vec![
         erase::<source::Source>(),
+        erase::<fetch::Fetch>(),
         erase::<world::World>(),
+        erase::<tokenizer::TokenizerKind>(),
         erase::<tokenizer_train::TokenizerTrain>(),
         erase::<model_init::ModelInit>(),
         erase::<model_prune::ModelPrune>(),
         erase::<format::Format>(),
         erase::<filter::Filter>(),
+        erase::<label::LabelKind>(),
+        erase::<proportion::Proportion>(),
+        erase::<merge::Merge>(),
+        erase::<decontaminate::Decontaminate>(),
         erase::<split::Split>(),
         erase::<trainset::Trainset>(),
         erase::<rollout::RolloutKind>(),
@@ -61,8 +80,11 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<dpo::Dpo>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
+        erase::<bfcl::BfclKind>(),
+        erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),
         erase::<compare::Compare>(),
+        erase::<export::Export>(),
         erase::<command::CommandKind>(),
     ]
 }

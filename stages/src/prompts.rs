@@ -6,10 +6,10 @@ use starling_contract::StageError;
 use starling_lm::generate::{Request, key_of};
 use starling_lm::tokenizer::Tokenizer;
 use starling_reward::toolrl::{ToolRl, toolrl};
-use starling_reward::{Answer, CallFormat, Label, Mode, Outcome, ToolSet, score, split_thought};
+use starling_reward::{Answer, CallFormat, Label, Mode, Outcome, ToolSet, score_as, split_thought};
 use starling_text::json::{Dumps, dumps_with};
 
-use crate::chat::lm;
+use crate::chat::{Calls, lm};
 use crate::rows::{self, RowReader, object};
 
 /// What opens the assistant's turn in ChatML; what follows it in a prompt is part of the answer.
@@ -29,6 +29,7 @@ pub(crate) struct Prompt {
     prefill: String,
     tools: ToolSet,
     label: Label,
+    calls: CallFormat,
 }
 
 impl Prompt {
@@ -45,10 +46,11 @@ impl Prompt {
 
     /// Scores an answer that continues the prompt; `text` is without its end token.
     pub(crate) fn score(&self, text: &str) -> Outcome {
-        score(
+        score_as(
             &self.tools,
             &self.label,
             &format!("{}{text}", self.prefill),
+            self.calls,
             Mode::Fixed,
         )
     }
@@ -59,7 +61,7 @@ impl Prompt {
     pub(crate) fn toolrl(&self, text: &str) -> f64 {
         let whole = format!("{}{text}", self.prefill);
         let read = split_thought(&whole).ok().and_then(|(thought, answer)| {
-            let answer = CallFormat::Hermes.parse(answer).ok()?;
+            let answer = self.calls.parse(answer).ok()?;
             toolrl_layout(thought, &answer)
         });
         let label = toolrl_layout("", self.label.answer()).unwrap_or_default();
@@ -72,7 +74,7 @@ impl Prompt {
     pub(crate) fn identity(&self, text: &str) -> Option<String> {
         let whole = format!("{}{text}", self.prefill);
         let (thought, answer) = split_thought(&whole).ok()?;
-        let answer = CallFormat::Hermes.parse(answer).ok()?;
+        let answer = self.calls.parse(answer).ok()?;
         let sorted = Dumps {
             sort_keys: true,
             ..Dumps::default()
@@ -136,6 +138,8 @@ pub(crate) struct TextRow {
     pub(crate) inputs: String,
     /// The answer, its end token included.
     pub(crate) targets: String,
+    /// How it writes calls.
+    pub(crate) calls: CallFormat,
 }
 
 /// Reads training rows, at most `limit`.
@@ -155,7 +159,12 @@ pub(crate) fn read_text(
                 .map(str::to_owned)
                 .ok_or_else(|| StageError::input(port, format!("line {line} has no text `{name}`")))
         };
+        let calls = Calls::of(rows::text(&row, "call_format")).ok_or_else(|| {
+            let message = format!("line {line}: `call_format` is none of hermes, json, pythonic");
+            StageError::input(port, message)
+        })?;
         all.push(TextRow {
+            calls: calls.format(),
             id: part("id")?,
             inputs: part("inputs")?,
             targets: part("targets")?,
@@ -188,8 +197,9 @@ pub(crate) fn read(
                 .rfind(ASSISTANT)
                 .map(|at| row.inputs[at + ASSISTANT.len()..].to_owned())
                 .unwrap_or_default();
-            let label = Label::parse(&format!("{prefill}{}", row.targets), Mode::Fixed)
-                .map_err(|e| wrong("label", &e))?;
+            let turn = format!("{prefill}{}", row.targets);
+            let label =
+                Label::parse_as(&turn, row.calls, Mode::Fixed).map_err(|e| wrong("label", &e))?;
             let ids = tokenizer.encode(&row.inputs).map_err(lm)?;
             Ok(Prompt {
                 id: row.id,
@@ -199,6 +209,7 @@ pub(crate) fn read(
                 prefill,
                 tools,
                 label,
+                calls: row.calls,
             })
         })
         .collect()

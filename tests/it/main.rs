@@ -1,9 +1,21 @@
 //! Black-box tests of the built command: files go in, stdout, stderr and an exit code come out.
 
+mod data;
+mod docs;
 mod house;
+#[path = "../support/hub.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "shared with the tests of the kinds"
+)]
+mod hub;
 mod kinds;
+mod lm;
 mod methods;
 mod plans;
 mod resume;
+mod schema;
+mod score;
 mod space;
 mod usage;

@@ -174,9 +174,17 @@ kind = "compare"
 against = "student"
 inputs.arms.student = "examined-student.evaluation"
 inputs.arms.dpo = "examined.evaluation"
+
+[stage.exported]
+kind = "export"
+name = "tiny"
+inputs.model = "dpo.model"
+inputs.evaluation = "examined.evaluation"
+inputs.comparison = "comparison.comparison"
+gguf = ["f32", "q8-0"]
 "#;
 
-const METHODS: [&str; 9] = [
+const METHODS: [&str; 10] = [
     "judged",
     "offline",
     "gkd",
@@ -239,6 +247,31 @@ fn every_method_runs_and_threads_change_no_byte() {
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
     let sampled = curve(&space, "one", "gkd").len();
     assert_eq!(sampled, 6);
+
+    // What is exported loads, and the card tells of it.
+    let files = &shown(&space, "one", "exported")["outputs"]["model"]["files"];
+    let file = |name: &str| {
+        let found = files
+            .as_array()
+            .expect("files")
+            .iter()
+            .find(|f| f["file"] == name);
+        space.path(found.expect(name)["path"].as_str().expect("a path"))
+    };
+    let card = std::fs::read_to_string(file("README.md")).expect("the card");
+    for part in [
+        "# tiny",
+        "| dpo |",
+        "| exact |",
+        "tiny-Q8_0.gguf",
+        "model.safetensors",
+    ] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    let gguf = space.path("tiny.gguf");
+    std::fs::copy(file("tiny-Q8_0.gguf"), &gguf).expect("copied");
+    let said = space.starling("lm info tiny.gguf");
+    assert_eq!(said.code, 0, "{}", said.all());
 }
 
 #[test]

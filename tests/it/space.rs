@@ -36,6 +36,11 @@ impl Space {
 
     /// Runs the command with arguments divided by spaces, in the folder.
     pub(crate) fn starling(&self, arguments: &str) -> Said {
+        self.starling_with(&[], arguments)
+    }
+
+    /// The same with these variables in the environment.
+    pub(crate) fn starling_with(&self, variables: &[(String, String)], arguments: &str) -> Said {
         let Output {
             status,
             stdout,
@@ -44,6 +49,7 @@ impl Space {
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
             .env_remove("NO_COLOR")
+            .envs(variables.iter().cloned())
             .output()
             .expect("the command starts");
         Said {

@@ -19,10 +19,14 @@ fn version_and_help_are_data() {
         "plan",
         "why",
         "show",
+        "graph",
         "stages",
+        "new",
+        "schema",
         "runs",
         "gc",
         "verify",
+        "lm",
         "completions",
     ] {
         assert!(

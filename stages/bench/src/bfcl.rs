@@ -21,7 +21,9 @@ mod number;
 mod output;
 mod prompt;
 mod py;
+pub mod report;
 mod results;
+mod rows;
 mod score;
 mod verdict;
 
@@ -33,7 +35,7 @@ pub use backend::{Class, Date};
 pub use category::{Category, Kind, Language, Section, sort_key};
 pub use check::{Checker, DecodedCall};
 pub use data::{DataError, Source};
-pub use dialogue::{ClassState, Dialogue, ReplayedTurn};
+pub use dialogue::{ClassState, Dialogue, ExplainedTurn, ReplayedTurn};
 pub use item::{Item, Scenario};
 pub use literal::{Raised, convert};
 pub use output::{
@@ -45,6 +47,7 @@ pub use score::{Count, FORMULA_V3, FORMULA_V4, ScoreV3, ScoreV4, Summary, percen
 pub use verdict::{ErrorKind, Verdict};
 
 use backend::{Setting, Tables};
+pub(crate) use data::hex;
 
 /// The benchmark: its items, read category by category when they are first asked for.
 #[derive(Debug)]
@@ -216,6 +219,11 @@ impl Bfcl {
             }
         }
         Ok(summary)
+    }
+
+    /// Plays the texts of a dialogue beside the accepted calls, turn by turn, for people to read.
+    pub fn explain_turns(&self, item: &Item, turns: &[Vec<String>]) -> Option<Vec<ExplainedTurn>> {
+        dialogue::explain(item, &self.setting(item), turns)
     }
 
     /// Executes the accepted calls of a dialogue.

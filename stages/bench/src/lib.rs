@@ -2,3 +2,7 @@
 
 pub mod acebench;
 pub mod bfcl;
+pub mod interval;
+mod rows;
+
+pub use rows::Judged;

@@ -77,6 +77,177 @@ fn half_a_surrogate_pair_is_a_text() {
     assert_eq!(calls[0].arguments["b"], Value::Str("\\ud800".to_owned()));
 }
 
+#[test]
+fn absurd_arguments_are_answered() {
+    let bfcl = bfcl();
+    let mut math = bfcl
+        .sandbox(Class::Math, &Value::Null, false)
+        .expect("an instance");
+    for call in [
+        "power(base=10,exponent=100000000000000000000)",
+        "power(base=-1,exponent=100000000000000000001)",
+        "power(base=2.5,exponent=1e308)",
+        "power(base=99999999,exponent=99999999)",
+        "logarithm(value=2,base=3,precision=100000000000000000000)",
+        "logarithm(value=2,base=3,precision=1000000000)",
+        "logarithm(value=2,base=3,precision=100000)",
+        "logarithm(value=1e-320,base=-1e308,precision=-100000000000000000000)",
+        "logarithm(value='1e99999',base='-1e-99999',precision=50)",
+        "logarithm(value='1e9223372036854775807',base=2,precision=50)",
+        "square_root(number=2,precision=999999999999999999)",
+        "square_root(number=1e308,precision=100000)",
+        "round_number(number=12345678901234567890,decimal_places=-100000000000000000000)",
+        "round_number(number=1.5,decimal_places=100000000000000000000)",
+        "multiply(a=1e308,b=1e308)",
+        "sum_values(numbers=[1e308, 1e308, -1e308])",
+        "standard_deviation(numbers=[1e308, -1e308, 1j])",
+        "add(a='x',b='y')",
+        "1",
+        "'a' * 1000000000000",
+        "[[0] * 1000000] * 1000000",
+        "9**9**9**9",
+        "((((((((((1))))))))))",
+    ] {
+        assert!(!math.execute(call).is_empty(), "{call}");
+    }
+    assert_eq!(
+        math.execute("power(base=-1,exponent=99999999999999999999)"),
+        "{\"result\": -1}"
+    );
+}
+
+#[test]
+fn precise_results_run_out() {
+    const REFUSED: &str = "{\"error\": \"argument beyond the limits of this simulation\"}";
+    let bfcl = bfcl();
+    let mut math = bfcl
+        .sandbox(Class::Math, &Value::Null, false)
+        .expect("an instance");
+    let call = "logarithm(value=2,base=3,precision=12000)";
+    assert!(math.execute(call).len() > 12_000);
+    let answers: Vec<String> = (0..200).map(|_| math.execute(call)).collect();
+    assert_eq!(answers.last().map(String::as_str), Some(REFUSED));
+    // Ordinary precision goes on.
+    let answer = math.execute("logarithm(value=8,base=2,precision=10)");
+    assert_eq!(answer, "{'result': mpf('3.0')}");
+}
+
+#[test]
+fn trees_that_double_are_bounded() {
+    let bfcl = bfcl();
+    let mut files = bfcl
+        .sandbox(Class::FileSystem, &Value::Null, false)
+        .expect("an instance");
+    files.execute("mkdir('a')");
+    for round in 0..40 {
+        files.execute(&format!("cp('a','b{round}')"));
+        files.execute(&format!("mv('b{round}','a')"));
+    }
+    // 2^40 directories by now, each within reach of both walks.
+    for _ in 0..1_000 {
+        for call in ["du()", "find()", "find('a', 'b')"] {
+            let answer = files.execute(call);
+            assert!(
+                answer.starts_with("Error during execution"),
+                "{call}: {answer:.80}"
+            );
+        }
+    }
+    assert_eq!(files.state_digest().len(), 64);
+}
+
+#[test]
+fn loops_of_directories_are_bounded() {
+    let bfcl = bfcl();
+    let mut files = bfcl
+        .sandbox(Class::FileSystem, &Value::Null, false)
+        .expect("an instance");
+    for call in [
+        "mkdir('a')",
+        "cp('a','a')",
+        "mkdir('b')",
+        "cp('b','a')",
+        "cp('a','b')",
+        "cp('a','a')",
+    ] {
+        files.execute(call);
+    }
+    for call in [
+        "du()",
+        "find()",
+        "cd('a')",
+        "du(True)",
+        "find('.', 'a')",
+        "pwd()",
+        "ls(True)",
+    ] {
+        assert!(!files.execute(call).is_empty());
+    }
+    assert_eq!(files.state_digest().len(), 64);
+}
+
+/// A megabyte of calls that grow a state and look through it.
+#[test]
+fn a_megabyte_of_calls_gets_a_verdict() {
+    let bfcl = bfcl();
+    for (wanted, calls) in [
+        (
+            Class::Twitter,
+            vec![
+                (
+                    "authenticate_twitter",
+                    "{\"username\": \"a\", \"password\": \"b\"}",
+                ),
+                ("post_tweet", "{\"content\": \"aaaaaaaaaa\"}"),
+                ("search_tweets", "{\"keyword\": \"b\"}"),
+                ("get_user_tweets", "{\"username\": \"a\"}"),
+            ],
+        ),
+        (
+            Class::FileSystem,
+            vec![
+                ("touch", "{\"file_name\": \"f\"}"),
+                ("echo", "{\"content\": \"x\\ny\\nz\", \"file_name\": \"f\"}"),
+                ("sort", "{\"file_name\": \"f\"}"),
+                ("find", "{}"),
+                ("du", "{}"),
+            ],
+        ),
+        (
+            Class::Math,
+            vec![
+                (
+                    "logarithm",
+                    "{\"value\": 2, \"base\": 3, \"precision\": 19999}",
+                ),
+                ("square_root", "{\"number\": 2, \"precision\": 19999}"),
+                (
+                    "power",
+                    "{\"base\": 12345678901234567890, \"exponent\": 1000}",
+                ),
+            ],
+        ),
+    ] {
+        let items = bfcl.items(Category::MultiTurnLongContext).expect("data");
+        let item = items
+            .iter()
+            .find(|item| item.scenario().is_some_and(|s| s.classes.contains(&wanted)));
+        // No long dialogue uses mathematics alone; any that has the class will do.
+        let item = item.expect("a dialogue with this class");
+        let mut text = String::new();
+        while text.len() < 1 << 20 {
+            for (name, arguments) in &calls {
+                text.push_str(&format!(
+                    "<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>\n"
+                ));
+            }
+        }
+        let turns = vec![vec![text]; item.answers().len()];
+        let verdict = bfcl.check_turns(item, &turns);
+        assert!(!verdict.is_valid(), "{wanted:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 

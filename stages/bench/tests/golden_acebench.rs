@@ -295,6 +295,7 @@ fn summary_of_run(dataset: &Dataset, row: &Value) -> Summary {
             process: Some(number(given, "process_accuracy")),
             correct: 0,
             total: 0,
+            dialogues: None,
         };
         Some((category, score))
     });

@@ -1,6 +1,8 @@
 //! The typed stage that authors write and the erased kind that the engine holds.
 
+use std::ffi::OsString;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -42,6 +44,8 @@ pub trait Stage: Send + Sync + 'static {
     const ABOUT: &'static str;
     /// Parameters that never change a byte and so stay out of the key, for example `snapshot-every`.
     const NEUTRAL: &'static [&'static str] = &[];
+    /// Numeric parameters that the time is about proportional to, for estimates: updates, samples.
+    const WORK: &'static [&'static str] = &[];
     /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
     const DEVICES: &'static [&'static str] = &["cpu"];
     /// Whether it costs less than starting a process and than making its outputs durable. A worker then runs several
@@ -70,6 +74,26 @@ pub trait Stage: Send + Sync + 'static {
     fn externals(params: &Self::Params) -> Vec<External> {
         let _ = params;
         Vec::new()
+    }
+
+    /// What it reads that can change under the same name, such as a branch of a repository: that name, under
+    /// which `starling.lock` says what it stands for.
+    fn lock_name(params: &Self::Params) -> Option<String> {
+        let _ = params;
+        None
+    }
+
+    /// Asks what [`Stage::lock_name`] stands for now. The answer goes into the lock, and from there into the
+    /// parameter `locked`, which the kind must have; `variable` gives a variable of the environment.
+    ///
+    /// # Errors
+    /// [`StageError`] with what happened and what to do.
+    fn resolve(
+        params: &Self::Params,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError> {
+        let _ = (params, variable);
+        Err(StageError::failed("nothing to ask for"))
     }
 
     /// The outputs that a stage with these parameters writes; all of them unless the kind says otherwise.
@@ -110,6 +134,10 @@ pub trait Kind: Send + Sync {
     fn chunks(&self) -> Option<Chunks>;
     /// See [`Stage::COMPARES`].
     fn compares(&self) -> bool;
+    /// See [`Stage::WORK`].
+    fn work(&self) -> &'static [&'static str];
+    /// See [`Stage::DEVICES`].
+    fn devices(&self) -> &'static [&'static str];
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
@@ -125,6 +153,20 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// [`StageError::Failed`] when `params` are not this kind's.
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError>;
+    /// See [`Stage::lock_name`]; `params` are resolved ones.
+    ///
+    /// # Errors
+    /// [`StageError::Failed`] when `params` are not this kind's.
+    fn lock_name(&self, params: &serde_json::Value) -> Result<Option<String>, StageError>;
+    /// See [`Stage::resolve`]; `params` are resolved ones.
+    ///
+    /// # Errors
+    /// As [`Stage::resolve`], and [`StageError::Failed`] when `params` are not this kind's.
+    fn resolve(
+        &self,
+        params: &serde_json::Value,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError>;
     /// See [`Stage::run`]; `params` are resolved ones.
     ///
     /// # Errors
@@ -139,10 +181,17 @@ pub trait Kind: Send + Sync {
 /// Erases a stage's types.
 #[must_use]
 pub fn erase<S: Stage>() -> Box<dyn Kind> {
-    Box::new(Erased::<S>(PhantomData))
+    Box::new(Erased::<S> {
+        names: OnceLock::new(),
+        stage: PhantomData,
+    })
 }
 
-struct Erased<S>(PhantomData<fn() -> S>);
+struct Erased<S> {
+    /// The names of the parameters: making a schema is slow, and a pipeline may have thousands of stages.
+    names: OnceLock<Vec<String>>,
+    stage: PhantomData<fn() -> S>,
+}
 
 fn typed<S: Stage>(params: serde_json::Value) -> Result<S::Params, StageError> {
     serde_json::from_value(params)
@@ -174,6 +223,12 @@ impl<S: Stage> Kind for Erased<S> {
     fn compares(&self) -> bool {
         S::COMPARES
     }
+    fn work(&self) -> &'static [&'static str] {
+        S::WORK
+    }
+    fn devices(&self) -> &'static [&'static str] {
+        S::DEVICES
+    }
     fn ports(&self) -> Ports {
         S::ports()
     }
@@ -188,10 +243,21 @@ impl<S: Stage> Kind for Erased<S> {
         params::schema::<S::Params>()
     }
     fn parse(&self, table: Spanned<DeTable<'_>>) -> Parsed {
-        params::read::<S::Params>(table, S::check)
+        let names = self.names.get_or_init(params::names_of::<S::Params>);
+        params::read::<S::Params>(table, names, S::check)
     }
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError> {
         Ok(S::externals(&typed::<S>(params.clone())?))
+    }
+    fn lock_name(&self, params: &serde_json::Value) -> Result<Option<String>, StageError> {
+        Ok(S::lock_name(&typed::<S>(params.clone())?))
+    }
+    fn resolve(
+        &self,
+        params: &serde_json::Value,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<serde_json::Value, StageError> {
+        S::resolve(&typed::<S>(params.clone())?, variable)
     }
     fn run(
         &self,

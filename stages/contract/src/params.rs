@@ -55,14 +55,14 @@ pub struct Parsed {
 /// Serde stops at the first error. So the offending entry is taken out and the rest read again until
 /// nothing is left to complain about; a required parameter that was itself taken out is not also
 /// reported as missing.
-pub(crate) fn read<P: DeserializeOwned + Serialize + JsonSchema>(
+pub(crate) fn read<P: DeserializeOwned + Serialize>(
     table: Spanned<DeTable<'_>>,
+    names: &[String],
     check: impl Fn(&P) -> Vec<Complaint>,
 ) -> Parsed {
     let whole = table.span();
     let mut table = table.into_inner();
     table.make_owned();
-    let names = names_of::<P>();
     let mut problems = Vec::new();
     let unknown: Vec<_> = table
         .keys()
@@ -70,7 +70,7 @@ pub(crate) fn read<P: DeserializeOwned + Serialize + JsonSchema>(
         .cloned()
         .collect();
     for key in unknown {
-        problems.push(unknown_name(&key, &names));
+        problems.push(unknown_name(&key, names));
         table.remove(&key);
     }
     let spans: Vec<(String, Range<usize>)> = table
@@ -141,7 +141,8 @@ pub(crate) fn schema<P: JsonSchema>() -> serde_json::Value {
     schemars::schema_for!(P).to_value()
 }
 
-fn names_of<P: JsonSchema>() -> Vec<String> {
+/// The names of the parameters of a struct.
+pub(crate) fn names_of<P: JsonSchema>() -> Vec<String> {
     schema::<P>()
         .get("properties")
         .and_then(|p| p.as_object())
@@ -227,7 +228,7 @@ mod tests {
 
     fn parse(text: &str) -> Parsed {
         let table = DeTable::parse(text).expect("valid TOML");
-        read::<Params>(table, |p| {
+        read::<Params>(table, &names_of::<Params>(), |p| {
             if p.lr < 0.0 {
                 vec![Complaint::new("lr", "must not be negative")]
             } else {

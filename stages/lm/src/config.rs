@@ -112,18 +112,25 @@ impl ModelConfig {
     /// # Errors
     /// [`LmError::Config`] naming the first field that does not fit.
     pub fn check(&self) -> Result<(), LmError> {
-        for (name, value) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
-            ("head_dim", self.head_dim),
-            ("max_position_embeddings", self.max_position_embeddings),
+        // Far above every published model, and small enough that nothing sized by one of them alone is huge.
+        for (name, value, most) in [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 20),
+            ("intermediate_size", self.intermediate_size, 1 << 22),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 12),
+            ("num_attention_heads", self.num_attention_heads, 1 << 14),
+            ("num_key_value_heads", self.num_key_value_heads, 1 << 14),
+            ("head_dim", self.head_dim, 1 << 14),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                1 << 28,
+            ),
         ] {
-            if value == 0 || value > 1 << 28 {
-                return Err(LmError::Config(format!("`{name}` is {value}")));
+            if value == 0 || value > most {
+                return Err(LmError::Config(format!(
+                    "`{name}` is {value}, not between 1 and {most}"
+                )));
             }
         }
         if !self

@@ -7,6 +7,7 @@ pub mod generate;
 pub mod kernels;
 pub mod load;
 pub mod loss;
+pub mod memory;
 pub mod policy;
 pub mod rng;
 pub mod score;

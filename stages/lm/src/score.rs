@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::decoder::{Decoder, Keep, PackedBatch, Scratch};
+use crate::decoder::{Decoder, Keep, Packing, Scratch, groups};
 use crate::error::LmError;
 use crate::loss::head::Head;
 use crate::loss::logprob::{Slopes, row};
@@ -48,8 +48,13 @@ pub fn score(
     k: usize,
     threads: usize,
 ) -> Result<Vec<Scores>, LmError> {
-    let lens: Vec<usize> = requests.iter().map(|request| request.ids.len()).collect();
-    let chunks = cut(&lens, CHUNK_TOKENS);
+    let ids: Vec<&[u32]> = requests.iter().map(|request| request.ids).collect();
+    let groups = groups(&ids, CHUNK_TOKENS);
+    let lens: Vec<usize> = groups.iter().map(|group| group.tokens).collect();
+    let chunks: Vec<_> = cut(&lens, CHUNK_TOKENS)
+        .into_iter()
+        .map(|part| groups[part.start].sequences.start..groups[part.end - 1].sequences.end)
+        .collect();
     let next = AtomicUsize::new(0);
     let results = Mutex::new(BTreeMap::new());
     let run = || {
@@ -105,8 +110,9 @@ fn score_chunk(
     k: usize,
     scratch: &mut Scratch<f32>,
 ) -> Result<Vec<Scores>, LmError> {
-    let batch = PackedBatch::new(requests.iter().map(|request| request.ids));
-    let (mut rows, mut origin, mut start) = (Vec::new(), Vec::new(), 0);
+    let ids: Vec<&[u32]> = requests.iter().map(|request| request.ids).collect();
+    let packing = Packing::sharing(&ids, CHUNK_TOKENS);
+    let (mut rows, mut origin) = (Vec::new(), Vec::new());
     for (at, request) in requests.iter().enumerate() {
         let (ids, positions) = (request.ids, request.positions);
         let inside = |position: &u32| *position >= 1 && (*position as usize) < ids.len();
@@ -115,12 +121,11 @@ fn score_chunk(
             return Err(LmError::shape("positions", &[positions.len()], expected));
         }
         for &position in positions {
-            rows.push(start + position as usize - 1);
+            rows.push(packing.token(at, position as usize - 1));
             origin.push((at, ids[position as usize] as usize));
         }
-        start += ids.len();
     }
-    let saved = decoder.forward(&batch, &rows, Keep::Nothing, scratch)?;
+    let saved = decoder.forward(&packing.batch, &rows, Keep::Nothing, scratch)?;
     let head = Head {
         hidden: &saved.hidden,
         head: decoder.head(),
@@ -174,7 +179,7 @@ fn list_top(logits: &[f32], k: usize, order: &mut Vec<u32>) {
 mod tests {
     use super::*;
     use crate::config::Architecture;
-    use crate::decoder::composed;
+    use crate::decoder::{PackedBatch, composed};
     use crate::rng::SplitMix64;
     use crate::weights::Weights;
     use crate::weights::tests::tiny;

@@ -507,3 +507,117 @@ fn training_learns_a_short_text_by_heart() {
     }
     assert!(first > 3.0 && last < 0.05, "{first} {last}");
 }
+
+/// Answers to two prompts, one of them longer than an attention tile, and a text of its own.
+fn grouped(loss: impl Fn(&[u32], usize) -> LossTarget) -> Vec<Sequence> {
+    let mut rng = SplitMix64::new(31);
+    let mut sequences = Vec::new();
+    for (prompt, answers) in [(90, [5_usize, 70, 1, 12]), (17, [3, 3, 9, 2])] {
+        let prompt = ids(&mut rng, prompt);
+        for answer in answers {
+            let ids = [prompt.clone(), ids(&mut rng, answer)].concat();
+            let loss = loss(&ids, prompt.len());
+            sequences.push(Sequence { ids, loss });
+        }
+    }
+    let ids = ids(&mut rng, 30);
+    let loss = loss(&ids, 4);
+    sequences.push(Sequence { ids, loss });
+    sequences
+}
+
+#[test]
+fn packed_behind_one_prompt_is_as_on_its_own() {
+    let answer = |ids: &[u32], prompt: usize| LossTarget::CrossEntropy {
+        positions: (prompt as u32..ids.len() as u32).collect(),
+        weights: Vec::new(),
+    };
+    let with_prompt = |ids: &[u32], prompt: usize| LossTarget::CrossEntropy {
+        positions: (prompt as u32 - 3..ids.len() as u32).collect(),
+        weights: Vec::new(),
+    };
+    let rollout = |ids: &[u32], prompt: usize| {
+        let positions: Vec<u32> = (prompt as u32..ids.len() as u32).collect();
+        LossTarget::Policy(PolicyTarget {
+            advantages: vec![0.3; positions.len()],
+            old_logprobs: vec![-3.4; positions.len()],
+            reference_logprobs: None,
+            positions,
+            settings: PolicySettings {
+                ratio: Ratio::Sequence,
+                ..PolicySettings::default()
+            },
+        })
+    };
+    for architecture in ALL {
+        let config = tiny(architecture);
+        let weights = weights(&config);
+        for sequences in [grouped(answer), grouped(with_prompt), grouped(rollout)] {
+            let gradients = |share_prompts: bool, chunk_tokens: usize, recompute: bool| {
+                let settings = TrainConfig {
+                    share_prompts,
+                    chunk_tokens,
+                    recompute,
+                    ..train_config(1)
+                };
+                let mut trainer = Trainer::<f64>::new(&config, &weights, settings).unwrap();
+                let loss = trainer.gradients(&sequences).unwrap();
+                (loss, trainer.last_gradients().values().to_vec())
+            };
+            let (loss, apart) = gradients(false, 20, false);
+            let size = apart.iter().map(|x| x * x).sum::<f64>().sqrt();
+            for (chunk_tokens, recompute) in [(1000, false), (1000, true), (40, false), (1, false)]
+            {
+                let (shared_loss, shared) = gradients(true, chunk_tokens, recompute);
+                let pairs = apart.iter().zip(&shared);
+                let distance = pairs.map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+                assert!(
+                    (loss - shared_loss).abs() < 1e-12,
+                    "{architecture:?}: {loss} {shared_loss}"
+                );
+                assert!(
+                    distance < 1e-11 * size,
+                    "{architecture:?}: {distance} of {size}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sharing_prompts_saves_tokens_and_moves_only_the_last_bits() {
+    let config = tiny(Architecture::Qwen3);
+    let weights = weights(&config);
+    let mut rng = SplitMix64::new(3);
+    let prompt = ids(&mut rng, 100);
+    let sequences: Vec<Sequence> = (0..8)
+        .map(|_| {
+            let ids = [prompt.clone(), ids(&mut rng, 12)].concat();
+            let loss = LossTarget::CrossEntropy {
+                positions: (100..112).collect(),
+                weights: Vec::new(),
+            };
+            Sequence { ids, loss }
+        })
+        .collect();
+    let update = |share_prompts: bool, threads: usize| {
+        let settings = TrainConfig {
+            share_prompts,
+            chunk_tokens: 120,
+            ..train_config(threads)
+        };
+        let mut trainer = Trainer::<f32>::new(&config, &weights, settings).unwrap();
+        let stats = trainer.update(&sequences).unwrap();
+        (stats, trainer.last_gradients().values().to_vec())
+    };
+    let (apart, gradients) = update(false, 1);
+    let (shared, other) = update(true, 1);
+    assert_eq!((apart.tokens, apart.computed), (896, 896));
+    assert_eq!((shared.tokens, shared.computed), (896, 196));
+    assert!((apart.loss - shared.loss).abs() < 1e-5 * apart.loss);
+    let size = gradients.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let pairs = gradients.iter().zip(&other);
+    let distance = pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+    assert!(distance < 1e-5 * size, "{distance} of {size}");
+    assert_eq!(update(true, 3).1, other);
+}

@@ -5,6 +5,7 @@
 //! corpus holds, the answer is an outcome or a typed error, never a panic.
 
 mod call;
+mod explain;
 pub mod prepare;
 pub mod rouge;
 mod score;
@@ -14,7 +15,8 @@ pub mod toolrl;
 mod tools;
 
 pub use call::{Answer, Call, CallError, CallFormat, split_thought};
-pub use score::{Fault, Label, LabelError, Match, Outcome, generation_of, score};
+pub use explain::explain;
+pub use score::{Fault, Label, LabelError, Match, Outcome, generation_of, score, score_as};
 pub use similarity::{Unscorable, arguments_similarity, value_similarity};
 pub use stem::stem;
 pub use tools::{Parameters, ToolError, ToolSet};

@@ -17,6 +17,7 @@ mod rollout;
 mod toolace;
 mod toolmind;
 mod trainset;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -24,14 +25,17 @@ use starling_text::json::{self, Map, Value};
 use thiserror::Error;
 
 pub use filter::{KEEP_ABOVE, self_reward};
-pub use format::{Corpus, Formatter};
-pub use labels::{Label, Tag, label_last, label_messages, report};
-pub use proportion::{Categories, MinCounts, Proportions, Selection, estimate_tokens, select};
+pub use format::{Corpus, Formatted, Formatter, format_row};
+pub use labels::{Label, LabelReport, Tag, label_last, label_messages, report};
+pub use proportion::{
+    Categories, MinCounts, Proportions, Selection, Traits, Walk, estimate_tokens, select,
+};
 pub use python_random::PythonRandom;
 pub use rollout::{
     Answered, RolledOut, answer_rows, answers_needed, judge_answer, roll_out, rollout_prompt,
 };
 pub use trainset::{ThinkFormat, TrainRow, last_alone, prompt, train_row};
+pub use written::{reads_back, written};
 
 /// Why a row, or a turn of it, is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Error)]
@@ -87,6 +91,20 @@ pub enum DropReason {
     /// Given its own target as the answer, the row earns too little.
     #[error("the row's own target does not earn the full reward")]
     OwnReward,
+}
+
+/// What was changed in a row that stays, besides its form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
+pub enum Change {
+    /// A call named no tool exactly and was given to the first whose name contains its name.
+    #[error("a call was given to the tool whose name contains the one it had")]
+    ToolRenamed,
+    /// Several turns of calls, one after the other, became one.
+    #[error("turns of calls were merged into one")]
+    TurnsMerged,
+    /// A tool held its parameters under `arguments`.
+    #[error("a tool's `arguments` became its `parameters`")]
+    ParametersRenamed,
 }
 
 /// How often each reason applied.

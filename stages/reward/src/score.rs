@@ -51,11 +51,19 @@ impl Label {
     /// # Errors
     /// [`LabelError`]; such a row is a mistake of the data and must not be trained on.
     pub fn parse(text: &str, mode: Mode) -> Result<Self, LabelError> {
+        Self::parse_as(text, CallFormat::Hermes, mode)
+    }
+
+    /// As [`Label::parse`], with calls in another format.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn parse_as(text: &str, format: CallFormat, mode: Mode) -> Result<Self, LabelError> {
         let (_, answer) = text.split_once("</think>").ok_or(LabelError::Thoughts(0))?;
         if answer.contains("</think>") {
             return Err(LabelError::Thoughts(text.matches("</think>").count()));
         }
-        let answer = read_answer(answer, mode)?;
+        let answer = read_answer(answer, format, mode)?;
         if !mode.is_faithful() {
             refuse_unmatchable(&answer)?;
         }
@@ -92,13 +100,13 @@ fn refuse_unmatchable(answer: &Answer) -> Result<(), LabelError> {
     }
 }
 
-/// Reads an answer in Hermes form; the end-of-turn mark is part of a reply in the faithful mode alone.
-fn read_answer(text: &str, mode: Mode) -> Result<Answer, CallError> {
+/// Reads an answer; the end-of-turn mark is part of a reply in the faithful mode alone.
+fn read_answer(text: &str, format: CallFormat, mode: Mode) -> Result<Answer, CallError> {
     let mut text = python::strip(text);
     if !mode.is_faithful() {
         text = text.strip_suffix(END_OF_TURN).unwrap_or(text);
     }
-    CallFormat::Hermes.parse(text)
+    format.parse(text)
 }
 
 /// The rule by which a generation lost everything.
@@ -139,6 +147,21 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// A word for the rule, for reports and for counting.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Thoughts(_) => "thoughts",
+            Self::Call(_) => "unreadable-call",
+            Self::UnclosedCall => "unclosed-call",
+            Self::UnknownTool(_) => "unknown-tool",
+            Self::UnknownArgument { .. } => "unknown-argument",
+            Self::Arguments(_) => "arguments",
+            Self::Unscorable => "unscorable",
+            Self::NoCalls => "no-calls",
+            Self::NoReply => "no-reply",
+        }
+    }
+
     /// Whether the fault makes the format bad.
     pub fn is_format(&self) -> bool {
         !matches!(self, Self::NoCalls | Self::NoReply)
@@ -169,6 +192,8 @@ pub struct Outcome {
     pub why: Option<Fault>,
     /// The generated calls, as far as they could be read.
     pub calls: Vec<Call>,
+    /// The generated reply, where one was compared.
+    pub reply: Option<String>,
     /// Which generated call answers which call of the label, in the order of the generation.
     pub alignment: Vec<Match>,
 }
@@ -182,7 +207,18 @@ pub fn generation_of(query: &str) -> &str {
 
 /// Scores a generation, special tokens included, `<think>` included even when the prompt ended in it.
 pub fn score(tools: &ToolSet, label: &Label, generation: &str, mode: Mode) -> Outcome {
-    let answer = match read_generation(tools, generation, mode) {
+    score_as(tools, label, generation, CallFormat::Hermes, mode)
+}
+
+/// As [`score`], for generations that write calls in another format.
+pub fn score_as(
+    tools: &ToolSet,
+    label: &Label,
+    generation: &str,
+    format: CallFormat,
+    mode: Mode,
+) -> Outcome {
+    let answer = match read_generation(tools, generation, format, mode) {
         Ok(answer) => answer,
         Err((fault, answer)) => return bad_format(fault, answer),
     };
@@ -199,11 +235,13 @@ fn score_answer(label: &Label, answer: Answer, words: Words) -> Outcome {
             },
             answer,
         ) => score_calls(answer, expected, words),
-        (Answer::Reply(expected), Answer::Reply(reply)) if !reply.is_empty() => good_format(
-            text_similarity(&reply, expected, words),
-            Vec::new(),
-            Vec::new(),
-        ),
+        (Answer::Reply(expected), Answer::Reply(reply)) if !reply.is_empty() => {
+            let similarity = text_similarity(&reply, expected, words);
+            Outcome {
+                reply: Some(reply),
+                ..good_format(similarity, Vec::new(), Vec::new())
+            }
+        }
         (Answer::Unclosed, Answer::Reply(reply)) if !reply.is_empty() => {
             bad_format(Fault::Unscorable, Answer::Unclosed)
         }
@@ -218,12 +256,13 @@ fn score_answer(label: &Label, answer: Answer, words: Words) -> Outcome {
 pub(crate) fn read_generation(
     tools: &ToolSet,
     generation: &str,
+    format: CallFormat,
     mode: Mode,
 ) -> Result<Answer, (Fault, Answer)> {
     let fail = |fault| (fault, Answer::Unclosed);
     let generation = generation_of(generation);
     let (_, answer) = split_thought(generation).map_err(|spans| fail(Fault::Thoughts(spans)))?;
-    let answer = read_answer(answer, mode).map_err(|error| fail(error.into()))?;
+    let answer = read_answer(answer, format, mode).map_err(|error| fail(error.into()))?;
     match validate(tools, &answer, mode) {
         Ok(()) => Ok(answer),
         Err(fault) => Err((fault, answer)),
@@ -329,6 +368,7 @@ fn good_format(score: f64, calls: Vec<Call>, alignment: Vec<Match>) -> Outcome {
         answer_reward: score,
         why: None,
         calls,
+        reply: None,
         alignment,
     }
 }
@@ -347,6 +387,7 @@ fn bad_format(fault: Fault, answer: Answer) -> Outcome {
         answer_reward: 0.0,
         why: Some(fault),
         calls: into_calls(answer),
+        reply: None,
         alignment: Vec::new(),
     }
 }

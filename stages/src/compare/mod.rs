@@ -2,11 +2,11 @@
 //!
 //! | port         | way | artifact   | holds                                                        |
 //! |--------------|-----|------------|--------------------------------------------------------------|
-//! | `arms`       | in  | evaluation | two or more, named `ARM` or, one for each seed, `ARM@SEED`   |
+//! | `arms`       | in  | evaluation | two or more, named as a matrix names them: `ckd`, `ckd,seed=1` |
 //! | `comparison` | out | table      | `table.md`, `table.json`: differences with paired intervals  |
 //!
 //! No difference is shown without its interval. Seeds of two arms are paired by name; a missing one is an
-//! error. Right answers are compared by the exact McNemar test, p values are Holm's over all arms.
+//! error, but an arm that has no seeds at all (a model that was only examined) is compared with every seed. Right answers are compared by the exact McNemar test, p values are Holm's over all arms.
 
 mod paired;
 
@@ -42,6 +42,9 @@ pub(crate) struct Params {
     #[serde(default)]
     seed: u64,
 }
+
+/// How the part of an arm's name begins that tells its seed.
+const SEED: &str = "seed=";
 
 /// What an item tells of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,7 +91,7 @@ impl Stage for Compare {
                 inputs: &[Input::many(
                     "arms",
                     Evaluation,
-                    "evaluations, named `ARM` or `ARM@SEED`",
+                    "evaluations, named `ARM` or `ARM,seed=N`",
                 )],
                 outputs: &[
                     Output::new("comparison", Table, "`table.md` and `table.json`")
@@ -99,7 +102,7 @@ impl Stage for Compare {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        if p.against.contains('@') {
+        if p.against.split(',').any(|part| part.starts_with(SEED)) {
             return vec![Complaint::new(
                 "against",
                 "is an arm's name, without its seed",
@@ -111,10 +114,11 @@ impl Stage for Compare {
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let mut arms: BTreeMap<String, Arm> = BTreeMap::new();
         for (name, folder) in context.many("arms") {
-            let (arm, seed) = name.split_once('@').unwrap_or((name, ""));
+            let (seed, arm): (Vec<&str>, Vec<&str>) =
+                name.split(',').partition(|part| part.starts_with(SEED));
             let items = read(&folder.join(ITEMS))?;
-            let arm = arms.entry(arm.to_owned()).or_default();
-            arm.insert(seed.to_owned(), items);
+            let arm = arms.entry(arm.join(",")).or_default();
+            arm.insert(seed.concat(), items);
         }
         let Some(theirs) = arms.remove(&p.against) else {
             return Err(StageError::failed_try(
@@ -124,16 +128,18 @@ impl Stage for Compare {
         };
         let mut compared: Vec<Row> = Vec::new();
         for (name, ours) in &arms {
-            paired(name, ours, &p.against, &theirs)?;
-            compared.extend(rows_of(name, ours, &theirs, p.seed));
+            let (ours, theirs) = (seeded(ours, &theirs), seeded(&theirs, ours));
+            paired(name, &ours, &p.against, &theirs)?;
+            compared.extend(rows_of(name, &ours, &theirs, p.seed));
         }
         adjust(&mut compared);
         let items = theirs.values().next().map_or(0, BTreeMap::len);
+        let seeds = arms.values().chain([&theirs]).map(BTreeMap::len).max();
         let folder = context.output("comparison");
         std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
         rows::write_json(&folder.join("table.json"), &compared)?;
         let path = folder.join("table.md");
-        let text = markdown(&p, &compared, items, theirs.len());
+        let text = markdown(&p, &compared, items, seeds.unwrap_or(1));
         std::fs::write(&path, text).map_err(StageError::io("write", &path))
     }
 }
@@ -164,6 +170,17 @@ fn read(path: &Path) -> Result<BTreeMap<String, Item>, StageError> {
             Ok((id.to_owned(), item))
         })
         .collect()
+}
+
+/// An arm without seeds stands for itself beside every seed of the other.
+fn seeded(arm: &Arm, other: &Arm) -> Arm {
+    match arm.get("") {
+        Some(items) if arm.len() == 1 => other
+            .keys()
+            .map(|seed| (seed.clone(), items.clone()))
+            .collect(),
+        _ => arm.clone(),
+    }
 }
 
 /// Both arms must have the same seeds and the same items.

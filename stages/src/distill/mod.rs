@@ -131,6 +131,7 @@ impl Stage for Distill {
     /// 2: rollouts carry half floats. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains a student on a teacher's recorded top-k distributions";
+    const WORK: &'static [&'static str] = &["updates", "batch"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
 

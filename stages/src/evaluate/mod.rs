@@ -83,6 +83,7 @@ impl Stage for Evaluate {
     const ABOUT: &'static str = "examines a model on held-out rows";
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
+    const WORK: &'static [&'static str] = &["items", "samples"];
     type Params = Params;
 
     fn ports() -> Ports {

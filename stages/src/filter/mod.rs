@@ -16,10 +16,10 @@ use starling_contract::{
 };
 use starling_reward::Mode;
 use starling_reward::prepare::self_reward;
+use starling_text::json;
 
 use crate::chat::Template;
-use crate::dropped::Dropped;
-use crate::rows::{self, RowReader, RowWriter};
+use crate::sift::{self, Fate, sift};
 
 /// The kind `filter`.
 pub(crate) struct Filter;
@@ -71,10 +71,7 @@ impl Stage for Filter {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        if (0.0..=1.0).contains(&p.max_drop) {
-            return Vec::new();
-        }
-        vec![Complaint::new("max-drop", "must be between 0 and 1")]
+        sift::share("max-drop", p.max_drop)
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
@@ -84,17 +81,11 @@ impl Stage for Filter {
         } else {
             Mode::Fixed
         };
-        let mut reader = RowReader::open(context.input("rows")?)?;
-        let mut writer = RowWriter::create(&context.output("rows"))?;
-        let mut dropped = Dropped::default();
-        while let Some((line, row)) = reader.next_row()? {
-            dropped.seen();
-            match self_reward(&row, &template, mode) {
-                Ok(_) => writer.write(&row)?,
-                Err((reason, _)) => dropped.add(&reason.to_string(), line, &rows::id_of(&row)),
+        sift(context, p.max_drop, |row, _| {
+            match self_reward(row, &template, mode) {
+                Ok(_) => Fate::Kept(json::dumps(row)),
+                Err((reason, _)) => Fate::Dropped(reason.to_string()),
             }
-        }
-        let kept = writer.finish()?;
-        dropped.finish(context, kept, p.max_drop)
+        })
     }
 }

@@ -258,6 +258,7 @@ impl Stage for Rl {
     /// 2: the curve has more columns. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
+    const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
 

@@ -111,6 +111,7 @@ impl Stage for RolloutKind {
     /// 2: log-probabilities of the likeliest tokens are half floats; the artifact is sharded. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
+    const WORK: &'static [&'static str] = &["prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);

@@ -59,6 +59,7 @@ impl Stage for Sft {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
+    const WORK: &'static [&'static str] = &["updates", "batch"];
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     type Params = Params;
 

@@ -8,19 +8,23 @@
 //! | `report`    | out | report     | rows left out, counted by reason, with id and line        |
 //!
 //! Rows that are too long are left out and counted, never cut: a cut prompt loses what it asks, a cut
-//! answer teaches stopping in the middle.
+//! answer teaches stopping in the middle. An answer that does not read back from its own text as the calls
+//! or the reply that it was is left out, too.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
+use starling_lm::tokenizer::Tokenizer;
 use starling_reward::Mode;
-use starling_reward::prepare::{self, train_row};
+use starling_reward::prepare::{self, DropReason, TrainRow, train_row};
+use starling_text::json::{self, Value};
+use starling_text::template::ChatTemplate;
 
-use crate::chat::{self, lm};
-use crate::dropped::Dropped;
-use crate::rows::{self, RowReader, RowWriter, object, string};
+use crate::chat::{self, Calls};
+use crate::rows::{self, string};
+use crate::sift::{self, Fate, sift};
 
 /// The kind `trainset`.
 pub(crate) struct Trainset;
@@ -41,6 +45,10 @@ enum ThinkFormat {
 pub(crate) struct Params {
     /// `native` writes thoughts as the template does, `star` as the published code does.
     think_format: ThinkFormat,
+    /// How calls are written, in the prompt's history and in the answer; rollout, reward and evaluation
+    /// follow. `hermes` is what the template prints; the others put the tools and one line on how to call
+    /// them into the system message.
+    call_format: Calls,
     /// Whether answers include the rows' reasoning, where they have any.
     reasoning: bool,
     /// Longest prompt in tokens; longer rows are left out. 0 means any.
@@ -57,6 +65,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             think_format: ThinkFormat::Native,
+            call_format: Calls::Hermes,
             reasoning: false,
             max_prompt_tokens: 0,
             max_tokens: 0,
@@ -68,8 +77,8 @@ impl Default for Params {
 
 impl Stage for Trainset {
     const KIND: &'static str = "trainset";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: other call formats, answers are read back, lengths counted only where limits ask; 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "turns conversations into prompts and the answers to learn";
     type Params = Params;
 
@@ -98,52 +107,93 @@ impl Stage for Trainset {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        if (0.0..=1.0).contains(&p.max_drop) {
-            return Vec::new();
+        let mut complaints = sift::share("max-drop", p.max_drop);
+        if p.faithful && p.call_format != Calls::Hermes {
+            complaints.push(Complaint::new(
+                "call-format",
+                "the released code knows `hermes` only; leave `faithful` out",
+            ));
         }
-        vec![Complaint::new("max-drop", "must be between 0 and 1")]
+        complaints
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let folder = context.input("tokenizer")?;
         let (template, tokenizer) = (chat::template(folder)?, chat::tokenizer(folder)?);
-        let format = match p.think_format {
-            ThinkFormat::Native => prepare::ThinkFormat::Native,
-            ThinkFormat::Star => prepare::ThinkFormat::Star,
-        };
-        let mode = if p.faithful {
-            Mode::Faithful
-        } else {
-            Mode::Fixed
-        };
-        let mut reader = RowReader::open(context.input("rows")?)?;
-        let mut writer = RowWriter::create(&context.output("rows"))?;
-        let mut dropped = Dropped::default();
-        while let Some((line, row)) = reader.next_row()? {
-            let id = rows::id_of(&row);
-            dropped.seen();
-            let text = match train_row(&row, &template, format, p.reasoning, mode) {
-                Ok(text) => text,
-                Err(reason) => {
-                    dropped.add(&reason.to_string(), line, &id);
-                    continue;
-                }
-            };
-            let prompt = tokenizer.encode(&text.inputs).map_err(lm)?.len();
-            let answer = tokenizer.encode(&text.targets).map_err(lm)?.len();
-            if p.max_prompt_tokens > 0 && prompt > p.max_prompt_tokens {
-                dropped.add("prompt too long", line, &id);
-            } else if p.max_tokens > 0 && prompt + answer > p.max_tokens {
-                dropped.add("prompt and answer too long", line, &id);
+        let convert = Convert {
+            think: match p.think_format {
+                ThinkFormat::Native => prepare::ThinkFormat::Native,
+                ThinkFormat::Star => prepare::ThinkFormat::Star,
+            },
+            mode: if p.faithful {
+                Mode::Faithful
             } else {
-                writer.write(&object([
-                    ("id", string(id)),
-                    ("inputs", string(text.inputs)),
-                    ("targets", string(text.targets)),
-                ]))?;
-            }
+                Mode::Fixed
+            },
+            p: &p,
+            template,
+            tokenizer,
+        };
+        sift(context, p.max_drop, |row, _| {
+            convert.row(row).unwrap_or_else(Fate::Dropped)
+        })
+    }
+}
+
+/// What a row is converted with.
+struct Convert<'a> {
+    p: &'a Params,
+    think: prepare::ThinkFormat,
+    mode: Mode,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+}
+
+impl Convert<'_> {
+    fn row(&self, row: &Value) -> Result<Fate, String> {
+        let (p, format) = (self.p, self.p.call_format.format());
+        let reason = |reason: DropReason| reason.to_string();
+        let written = prepare::written(row, format).map_err(reason)?;
+        let text = train_row(&written, &self.template, self.think, p.reasoning, self.mode)
+            .map_err(reason)?;
+        if !p.faithful {
+            prepare::reads_back(row, &text, format)
+                .map_err(|_| "the answer does not read back from its own text".to_owned())?;
         }
-        let kept = writer.finish()?;
-        dropped.finish(context, kept, p.max_drop)
+        if let Some(long) = self.too_long(&text)? {
+            return Ok(Fate::Dropped(long.to_owned()));
+        }
+        let mut out = vec![
+            ("id".to_owned(), string(rows::id_of(row))),
+            ("inputs".to_owned(), string(text.inputs)),
+            ("targets".to_owned(), string(text.targets)),
+        ];
+        if let Some(word) = p.call_format.word() {
+            out.push(("call_format".to_owned(), string(word)));
+        }
+        let out = Value::Dict(out.into_iter().collect());
+        Ok(Fate::Kept(json::dumps(&out)))
+    }
+
+    /// Which limit the row breaks. A token is at least a byte, so short texts need no counting.
+    fn too_long(&self, text: &TrainRow) -> Result<Option<&'static str>, String> {
+        let p = self.p;
+        let bytes = text.inputs.len() + text.targets.len();
+        let breaks = |limit: usize, length: usize| limit > 0 && length > limit;
+        if !breaks(p.max_prompt_tokens, text.inputs.len()) && !breaks(p.max_tokens, bytes) {
+            return Ok(None);
+        }
+        let count = |text: &str| {
+            let ids = self.tokenizer.encode(text).map_err(|e| e.to_string())?;
+            Ok::<usize, String>(ids.len())
+        };
+        let prompt = count(&text.inputs)?;
+        if breaks(p.max_prompt_tokens, prompt) {
+            return Ok(Some("prompt too long"));
+        }
+        if p.max_tokens > 0 && breaks(p.max_tokens, prompt + count(&text.targets)?) {
+            return Ok(Some("prompt and answer too long"));
+        }
+        Ok(None)
     }
 }

@@ -26,6 +26,31 @@ pub(super) fn check_normal(
     check_calls(normal, &calls)
 }
 
+/// The calls that are read from an output, each with its arguments as Python prints them; `None` when it is no list
+/// of calls.
+pub(super) fn shown_calls(
+    profile: Profile,
+    category: Category,
+    output: &str,
+) -> Option<Vec<(String, Vec<(String, String)>)>> {
+    let text = prepare(profile, category, output)?;
+    let calls = decode(&text).ok()?;
+    let argument = |(name, value): &(Option<std::borrow::Cow<'_, str>>, Value<'_>)| {
+        let mut printed = String::new();
+        if super::expr::write_repr(&mut printed, value).is_err() {
+            printed.push('…');
+        }
+        (name.as_deref().unwrap_or("**").to_owned(), printed)
+    };
+    let call = |call: &CallValue<'_>| {
+        (
+            call.name.to_string(),
+            call.arguments.iter().map(argument).collect(),
+        )
+    };
+    Some(calls.iter().map(call).collect())
+}
+
 /// Valid if any reference accepts the calls; otherwise the error of the first one.
 fn check_calls(normal: &Normal, calls: &[CallValue<'_>]) -> Checked {
     let mut first = Ok(());

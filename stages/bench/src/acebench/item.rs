@@ -24,6 +24,8 @@ pub struct Item {
     pub profile: Option<String>,
     /// The function descriptions, as the file has them.
     pub functions: Vec<Value>,
+    /// What is expected, as the file has it.
+    pub answer: Value,
     pub(super) truth: Truth,
 }
 
@@ -67,6 +69,7 @@ impl Item {
             time: text("time").unwrap_or_default(),
             profile: text("profile"),
             functions,
+            answer: answer.get("ground_truth").cloned().unwrap_or_default(),
             truth,
         })
     }

@@ -34,6 +34,8 @@ pub struct CategoryScore {
     pub total: usize,
     /// Mean share of right turns a dialogue, or of milestones met a conversation.
     pub process: Option<f64>,
+    /// In multi-turn: dialogues with every turn right, and all dialogues.
+    pub dialogues: Option<(usize, usize)>,
 }
 
 /// The official table of one run.
@@ -43,11 +45,11 @@ pub struct Summary {
 }
 
 /// Share of the Special group in the overall score; the three come from square roots of family sizes.
-const SPECIAL: f64 = 0.2676;
+pub(super) const SPECIAL: f64 = 0.2676;
 /// Share of the Normal group.
-const NORMAL: f64 = 0.578;
+pub(super) const NORMAL: f64 = 0.578;
 /// Share of the Agent group.
-const AGENT: f64 = 0.1545;
+pub(super) const AGENT: f64 = 0.1545;
 
 const ATOM: [Category; 6] = [
     Category::AtomBool,
@@ -94,6 +96,7 @@ impl CategoryScore {
         let correct = valid.iter().filter(|valid| **valid).count();
         let total = valid.len();
         let share = correct as f64 / total as f64;
+        let mut dialogues = None;
         let (accuracy, process) = match category.family() {
             Family::Agent => (
                 round3(share),
@@ -111,6 +114,8 @@ impl CategoryScore {
                         (end, round3(right as f64 / turns.len() as f64))
                     })
                     .unzip();
+                let right = end.iter().filter(|end| **end > 0.5).count();
+                dialogues = Some((right, end.len()));
                 (
                     round3(mean(end.into_iter())),
                     Some(round3(mean(process.into_iter()))),
@@ -123,6 +128,7 @@ impl CategoryScore {
             correct,
             total,
             process,
+            dialogues,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Dataset;
-use super::check::check_normal;
+use super::check::{check_normal, shown_calls};
 use super::item::{Item, Truth};
 
 /// The judgement of one output.
@@ -86,13 +86,50 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// The rule that failed, in words.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::WrongOutputFormat => "the output is no list of calls in Python's syntax",
+            Self::WrongFunctionsNumber => "as many calls are wanted as the reference has",
+            Self::FunctionMismatch => "other functions are called than the reference calls",
+            Self::Unclear => {
+                "a reference call is matched by none, and the last call is to another function"
+            }
+            Self::WrongFunctionName => "the function is described under another name",
+            Self::WrongParam => "arguments where none are to be given, or none where some are",
+            Self::LackArgs => "a required argument is missing",
+            Self::AdditionArgs => "an argument is not in the schema or not in the reference",
+            Self::Type => "an argument has another type",
+            Self::ValueText => {
+                "a text does not contain the reference's, compared without case and punctuation"
+            }
+            Self::ValueList => "a list differs",
+            Self::ValueCount => "a list of objects has another length",
+            Self::Value => "an object differs",
+            Self::Crash => "the official program stops on this output",
+            Self::Detection => "the output does not say that something is wrong",
+            Self::Correction => "the output does not name what is wrong",
+        }
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
+/// A call as people read it: its name, and each argument as Python prints it.
+pub type ShownCall = (String, Vec<(String, String)>);
+
 impl Dataset {
+    /// The calls that the evaluator reads from an output; `None` when it is no list of calls.
+    pub fn decoded(&self, item: &Item, output: &str) -> Option<Vec<ShownCall>> {
+        shown_calls(self.profile(), item.category, output)
+    }
+
     /// Judges one output of a Normal or Special entry. No output can stop it.
     ///
     /// An agent entry is judged by its end state ([`super::MultiStep`], [`super::MultiTurn`]); as a text it

@@ -84,6 +84,27 @@ impl Checker {
         }
     }
 
+    /// Judges every argument of a call by itself against the accepted call of this number, for people to read; a
+    /// check stops at the first failure.
+    pub fn arguments(
+        &self,
+        answer: usize,
+        call: &DecodedCall,
+    ) -> Vec<(String, Result<(), ErrorKind>)> {
+        let Some(rule) = self.answers.get(answer) else {
+            return Vec::new();
+        };
+        let argument = |(name, value): (&String, &Value)| {
+            let parameter = rule.document.parameters.iter().find(|p| p.name == *name);
+            let verdict = match parameter {
+                Some(parameter) => check_argument(parameter, value, self.language),
+                None => Err(ErrorKind::UnexpectedParameter),
+            };
+            (name.clone(), verdict)
+        };
+        call.arguments.iter().map(argument).collect()
+    }
+
     /// Every answer takes the first unused call that satisfies it; nothing is ever given back.
     fn check_any_order(&self, calls: &[DecodedCall], underscores: bool) -> Result<(), ErrorKind> {
         if calls.len() != self.answers.len() {

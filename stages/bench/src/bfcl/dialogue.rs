@@ -176,6 +176,70 @@ pub(super) fn check_calls(item: &Item, setting: &Setting, turns: &[Vec<Vec<Strin
     Verdict::VALID
 }
 
+/// One turn of a dialogue as it was played and as it should have been, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedTurn {
+    /// Calls of the model with what they were answered.
+    pub calls: Vec<(String, String)>,
+    /// Accepted calls with what they are answered.
+    pub accepted: Vec<(String, String)>,
+    /// Attributes that differ after the turn: class and name, the model's value, the accepted one.
+    pub differing: Vec<(String, String, String)>,
+    /// Accepted responses that no call so far has given.
+    pub missing: Vec<String>,
+}
+
+/// Plays texts beside the accepted calls, to the end whatever fails on the way.
+pub(super) fn explain(
+    item: &Item,
+    setting: &Setting,
+    turns: &[Vec<String>],
+) -> Option<Vec<ExplainedTurn>> {
+    let scenario = item.dialogue.as_ref()?;
+    let replayed = truth(item, setting)?;
+    let (accepted, initial) = (replayed.turns.as_ref()?, replayed.initial.as_ref()?);
+    let mut world = initial.clone();
+    let mut responses: Vec<String> = Vec::new();
+    let mut explained = Vec::new();
+    for (index, truth) in accepted.iter().enumerate() {
+        let steps = turns.get(index).map_or(&[][..], Vec::as_slice);
+        let calls = steps.iter().filter_map(|text| decode_executable(text).ok());
+        let calls: Vec<(String, String)> = calls
+            .flatten()
+            .map(|call| {
+                let response = world.execute(&call);
+                (call, response)
+            })
+            .collect();
+        responses.extend(calls.iter().map(|(_, response)| response.clone()));
+        let mut differing = Vec::new();
+        for ((class, found), (_, expected)) in world.instances.iter().zip(&truth.state.instances) {
+            if found.state_equals(expected) {
+                continue;
+            }
+            for ((name, found), (_, expected)) in
+                found.canonical().into_iter().zip(expected.canonical())
+            {
+                if found != expected {
+                    differing.push((format!("{}.{name}", class.name()), found, expected));
+                }
+            }
+        }
+        let missing = truth.responses.iter().filter(|r| !responses.contains(r));
+        explained.push(ExplainedTurn {
+            missing: missing.cloned().collect(),
+            accepted: scenario.truth[index]
+                .iter()
+                .cloned()
+                .zip(truth.responses.iter().cloned())
+                .collect(),
+            calls,
+            differing,
+        });
+    }
+    Some(explained)
+}
+
 /// Whether `wanted` is part of `found`, each response as often as it is wanted.
 fn contains_all(found: &[String], wanted: &[String]) -> bool {
     let mut used = vec![false; found.len()];

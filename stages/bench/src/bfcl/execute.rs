@@ -14,19 +14,38 @@ const REFUSED: [&str; 8] = [
     "kill", "exit", "quit", "remove", "unlink", "popen", "Popen", "run",
 ];
 
+/// Work that the calls of one side may do in all, in bytes of calls and responses, where every call also pays for
+/// the calls before it, which may have grown what it looks through. A long dialogue needs a thousandth of this;
+/// without a bound, a text of a megabyte could ask for hours and fill any memory.
+const WORK: u64 = 1 << 32;
+
+/// Bytes of all responses of one side.
+const MAX_RESPONSES: usize = 1 << 26;
+
 /// Instances of one side of a dialogue, in the order of the item's classes.
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) instances: Vec<(Class, Instance)>,
     /// What the names of its instances begin with; the sides of a check differ in it.
     prefix: String,
+    work_left: u64,
+    /// Bytes of all calls so far.
+    called: usize,
+    /// Bytes of all responses so far.
+    responded: usize,
 }
 
 impl World {
     /// A world whose instances are named after the model, the side and the item.
     pub(crate) fn new(instances: Vec<(Class, Instance)>, side: &str, id: &str) -> Self {
         let prefix = format!("{side}_{id}_").replace(['-', '.', '/', ':'], "_");
-        Self { instances, prefix }
+        Self {
+            instances,
+            prefix,
+            work_left: WORK,
+            called: 0,
+            responded: 0,
+        }
     }
 
     fn method(&self, name: &str) -> Option<(usize, MethodId)> {
@@ -39,9 +58,33 @@ impl World {
     }
 
     /// Executes a call string and answers the text that it leaves in the dialogue.
+    ///
+    /// After more work than any dialogue needs, every call is refused as an absurd argument is.
     pub(crate) fn execute(&mut self, call: &str) -> String {
-        let result = self.evaluate(call).and_then(|value| response(&value));
-        result.unwrap_or_else(|raise| format!("Error during execution: {}", raise.text))
+        let result = self
+            .spend(call)
+            .and_then(|()| self.evaluate(call))
+            .and_then(|value| response(&value));
+        let text = result.unwrap_or_else(|raise| format!("Error during execution: {}", raise.text));
+        self.responded += text.len();
+        text
+    }
+
+    /// Takes the work of a call from what may still be done.
+    fn spend(&mut self, call: &str) -> Reply<()> {
+        self.called += call.len();
+        let work = (self.called + self.responded / 16) as u64;
+        let left = self.work_left.checked_sub(work);
+        match left.filter(|_| self.responded <= MAX_RESPONSES) {
+            Some(left) => {
+                self.work_left = left;
+                Ok(())
+            }
+            None => {
+                self.work_left = 0;
+                Err(Raise::limit())
+            }
+        }
     }
 
     fn evaluate(&mut self, call: &str) -> Reply {

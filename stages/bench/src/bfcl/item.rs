@@ -53,7 +53,8 @@ impl Item {
         self.dialogue.as_ref()
     }
 
-    pub(super) fn checker(&self) -> Option<&Checker> {
+    /// The compiled documents and answers; `None` for an item that has no accepted calls, or wrong ones.
+    pub fn checker(&self) -> Option<&Checker> {
         let build = || {
             Checker::new(
                 self.category.kind(),

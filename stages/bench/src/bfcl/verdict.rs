@@ -59,6 +59,54 @@ error_kinds! {
     Missing, "missing_result";
 }
 
+impl ErrorKind {
+    /// The rule that failed, in words.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::DecoderFailed => "a tool call is no object with a name and arguments",
+            Self::DecoderWrongOutputFormat => "the output is no list of objects with one key each",
+            Self::SimpleWrongCount => "exactly one call is wanted",
+            Self::MultipleWrongCount => "exactly one call is wanted, to one of several functions",
+            Self::ParallelWrongCount => "as many calls are wanted as are accepted",
+            Self::ParallelCannotFindMatch => {
+                "an accepted call is matched by none of the calls left"
+            }
+            Self::WrongFunctionName => "another function is called",
+            Self::MissingRequired => "a required parameter is missing",
+            Self::UnexpectedParameter => {
+                "a parameter is not in the document or not in the accepted call"
+            }
+            Self::MissingOptional => "a parameter that may not be left out is missing",
+            Self::TypeSimple => "a value has another type",
+            Self::TypeNested => "an element of a list has another type",
+            Self::TypeJava => "a Java value has to be given as a text",
+            Self::TypeJavaScript => "a JavaScript value has to be given as a text",
+            Self::ValueString => {
+                "a text is none of the accepted ones, compared without case and punctuation"
+            }
+            Self::ValueList => "a list is none of the accepted ones",
+            Self::ValueOthers => "a value is none of the accepted ones",
+            Self::ValueDictKey => "an object has a key too many or too few",
+            Self::ValueDictValue => "a value inside an object is none of the accepted ones",
+            Self::ValueListDictCount => "a list of objects has another length",
+            Self::DictUnclear => "no accepted object to compare with",
+            Self::ListDictUnclear => "no accepted list of objects to compare with",
+            Self::IrrelevanceSuccess => "no function fits, and one is called",
+            Self::RelevanceFailed => "a function fits, and none is called",
+            Self::InferenceError => "the run of this entry ended in an error",
+            Self::ForceTerminated => {
+                "the dialogue has fewer turns than the entry: a turn had more than 20 steps"
+            }
+            Self::EmptyTurn => "calls are wanted in a turn, and none is made",
+            Self::StateMismatch => "the state after a turn is not the accepted one",
+            Self::ResponseMismatch => "a response of the accepted calls was never received",
+            Self::CheckerRaised => "the official checker stops on this output",
+            Self::Missing => "there is no output",
+        }
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

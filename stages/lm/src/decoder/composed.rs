@@ -26,6 +26,11 @@ pub fn hidden(
     batch: &PackedBatch,
 ) -> Result<Tensor, LmError> {
     batch.check(config)?;
+    if batch.after.iter().any(Option::is_some) {
+        return Err(LmError::Config(
+            "shared beginnings are not composed: pack each sequence on its own".into(),
+        ));
+    }
     let embedding = weights.get("model.embed_tokens.weight")?;
     let (device, dtype) = (embedding.device().clone(), embedding.dtype());
     let table = RopeTable::<f64>::new(config);

@@ -6,10 +6,10 @@ use crate::error::LmError;
 use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
 use crate::kernels::{Real, attention, embedding, norm, rope, swiglu, vector};
 
-/// Lengths and positions of a packed batch.
+/// Segments and positions of a packed batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
-    pub(crate) lens: Vec<usize>,
+    pub(crate) segments: Vec<attention::Segment>,
     pub(crate) positions: Vec<usize>,
 }
 
@@ -116,7 +116,8 @@ pub enum Keep {
 }
 
 impl<T: Real> Decoder<T> {
-    /// Runs the decoder over a batch and keeps the normalised final states of `rows` (ascending token indexes).
+    /// Runs the decoder over a batch and keeps the normalised final states of `rows` (token indexes, in any
+    /// order, also repeated).
     ///
     /// # Errors
     /// [`LmError::Shape`] for a batch that the model cannot read or a row past its end.
@@ -136,7 +137,7 @@ impl<T: Real> Decoder<T> {
             ));
         }
         let tokens = Tokens {
-            lens: batch.lens.clone(),
+            segments: batch.segments(),
             positions: batch.positions(),
         };
         let width = self.config.hidden_size;
@@ -190,7 +191,7 @@ impl<T: Real> Decoder<T> {
             heads: self.config.num_attention_heads,
             key_heads: self.config.num_key_value_heads,
             dim: self.config.head_dim,
-            lens: &tokens.lens,
+            segments: &tokens.segments,
         }
     }
 

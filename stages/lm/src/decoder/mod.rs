@@ -9,6 +9,7 @@ mod backward;
 pub mod composed;
 mod forward;
 mod layout;
+mod packing;
 mod scratch;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::weights::Weights;
 
 pub use forward::Keep;
 pub use layout::{Entry, Layout};
+pub(crate) use packing::groups;
+pub use packing::{PackedBatch, Packing};
 pub use scratch::Scratch;
 
 /// A decoder's configuration and parameters, in `f32` or, for tests, `f64`.
@@ -150,68 +153,5 @@ impl<T: Real> Gradients<T> {
     /// [`LmError::Candle`] if a tensor cannot be made.
     pub fn tensors(&self) -> Result<Weights, LmError> {
         tensors(&self.layout, &self.values)
-    }
-}
-
-/// Sequences one after another, without padding.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PackedBatch {
-    /// Tokens of all sequences.
-    pub ids: Vec<u32>,
-    /// Tokens of each.
-    pub lens: Vec<usize>,
-}
-
-impl PackedBatch {
-    /// Packs sequences.
-    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Self {
-        let mut batch = Self::default();
-        for ids in sequences {
-            batch.ids.extend_from_slice(ids);
-            batch.lens.push(ids.len());
-        }
-        batch
-    }
-
-    /// The position of each token within its sequence.
-    pub fn positions(&self) -> Vec<usize> {
-        self.lens.iter().flat_map(|&len| 0..len).collect()
-    }
-
-    /// Checks that a model can read it.
-    ///
-    /// # Errors
-    /// [`LmError::Shape`] for lengths that do not add up, a sequence that is too long, or an id outside the
-    /// vocabulary.
-    pub fn check(&self, config: &ModelConfig) -> Result<(), LmError> {
-        let total = self
-            .lens
-            .iter()
-            .try_fold(0_usize, |sum, &len| sum.checked_add(len));
-        if total != Some(self.ids.len()) {
-            return Err(LmError::shape(
-                "ids",
-                &[self.ids.len()],
-                "[the sum of the lengths]",
-            ));
-        }
-        let longest = self.lens.iter().copied().max().unwrap_or(0);
-        if longest > config.max_position_embeddings {
-            let limit = config.max_position_embeddings;
-            return Err(LmError::shape(
-                "a sequence",
-                &[longest],
-                format!("at most [{limit}]"),
-            ));
-        }
-        if let Some(id) = self
-            .ids
-            .iter()
-            .find(|&&id| id as usize >= config.vocab_size)
-        {
-            let reason = format!("an id below vocab_size {}", config.vocab_size);
-            return Err(LmError::shape("token id", &[*id as usize], reason));
-        }
-        Ok(())
     }
 }

@@ -7,7 +7,8 @@ use super::cache::Cache;
 use super::model::{Model, Scratch};
 use super::random::uniform;
 use super::sample::{Drawn, SampleScratch, draw};
-use super::{GenerateError, Progress, Request, Sample, Sampling, StopReason};
+use super::{GenerateError, Progress, Request, Sample, Sampling, StopReason, StopTexts, Usage};
+use crate::error::LmError;
 
 /// Samples of one request that one thread computes after reading the prompt once.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ struct Active {
     sample: usize,
     limit: usize,
     made: Sample,
+    /// Tokens of prompt and answer, sorted, each once, when repetition is penalised.
+    seen: Vec<u32>,
+    /// The end of its text, where stop texts are looked for.
+    tail: Vec<u8>,
 }
 
 /// What all threads share.
@@ -41,18 +46,44 @@ struct Shared<'a> {
 /// A finished sample: request, sample, what it is.
 type Finished = (usize, usize, Sample);
 
+/// How many threads take sequences of their own, and how many share each product.
+pub(super) fn divide(model: &Model, threads: usize, jobs: usize) -> (usize, usize) {
+    let threads = threads.max(1);
+    if model.is_heavy() {
+        (1, threads)
+    } else {
+        (threads.clamp(1, jobs.max(1)), 1)
+    }
+}
+
+/// Calls `work` inside a pool of this many threads, when they are more than one.
+pub(super) fn in_pool<R: Send>(
+    threads: usize,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, GenerateError> {
+    if threads == 1 {
+        return Ok(work());
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| {
+        LmError::Config(format!("{threads} threads could not be started: {error}"))
+    })?;
+    Ok(pool.install(work))
+}
+
 pub(super) fn run(
     model: &Model,
     requests: &[Request],
     sampling: &Sampling,
     threads: usize,
     on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
-) -> Result<Vec<Vec<Sample>>, GenerateError> {
+) -> Result<(Vec<Vec<Sample>>, Usage), GenerateError> {
     let all_samples: usize = requests.iter().map(|request| request.samples).sum();
-    let jobs = jobs(requests, threads.max(1));
-    let threads = threads.clamp(1, jobs.len().max(1));
+    let (workers, team) = divide(model, threads, all_samples);
+    let jobs = jobs(requests, workers);
+    let workers = workers.clamp(1, jobs.len().max(1));
     // A thread that took more would leave the others idle.
-    let rows = sampling.batch.min(all_samples.div_ceil(threads)).max(1);
+    let rows = sampling.batch.min(all_samples.div_ceil(workers)).max(1);
     let shared = Shared {
         model,
         requests,
@@ -65,22 +96,28 @@ pub(super) fn run(
         all_samples,
         on_progress,
     };
-    let outcomes: Vec<Result<Vec<Finished>, GenerateError>> = std::thread::scope(|scope| {
-        let work = || Worker::new(&shared, rows).run();
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut outcomes = vec![work()];
-        outcomes.extend(others.into_iter().map(|other| match other.join() {
-            Ok(outcome) => outcome,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }));
-        outcomes
-    });
+    let outcomes: Vec<Result<(Vec<Finished>, Usage), GenerateError>> = in_pool(team, || {
+        std::thread::scope(|scope| {
+            let work = || Worker::new(&shared, rows, team).run();
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut outcomes = vec![work()];
+            outcomes.extend(others.into_iter().map(|other| match other.join() {
+                Ok(outcome) => outcome,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+            outcomes
+        })
+    })?;
+    let mut usage = Usage::default();
     let mut finished = Vec::with_capacity(all_samples);
     let mut error: Option<GenerateError> = None;
     let mut interrupted = false;
     for outcome in outcomes {
         match outcome {
-            Ok(list) => finished.extend(list),
+            Ok((list, used)) => {
+                finished.extend(list);
+                usage += used;
+            }
             // What went wrong tells more than that the others were stopped for it.
             Err(GenerateError::Interrupted) => interrupted = true,
             Err(other) => error = error.or(Some(other)),
@@ -95,14 +132,18 @@ pub(super) fn run(
     for (request, _, sample) in finished {
         answers[request].push(sample);
     }
-    Ok(answers)
+    Ok((answers, usage))
 }
 
-/// A job for each request; when there are fewer requests than threads, their samples are spread.
+/// A job for each request; when there are fewer requests than threads, their samples are spread. Prompts that begin
+/// alike follow each other, so that each finds the beginning in the cache.
 fn jobs(requests: &[Request], threads: usize) -> Vec<Job> {
     let parts = threads.div_ceil(requests.len().max(1));
     let mut jobs = Vec::new();
-    for (request, asked) in requests.iter().enumerate() {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by(|&a, &b| requests[a].prompt.cmp(&requests[b].prompt));
+    for request in order {
+        let asked = &requests[request];
         let size = asked.samples.div_ceil(parts).max(1);
         for first in (0..asked.samples).step_by(size) {
             jobs.push(Job {
@@ -123,33 +164,38 @@ struct Worker<'a> {
     caches: Vec<Cache>,
     /// The job being handed out: its prompt is read, the samples of the range have not begun.
     current: Option<(Job, Cache, Vec<f32>)>,
+    /// The request whose prompt was read last, and the past that it left.
+    last: Option<(usize, Cache)>,
     finished: Vec<Finished>,
+    usage: Usage,
     scratch: Scratch,
     draws: SampleScratch,
     logits: Vec<f32>,
 }
 
 impl<'a> Worker<'a> {
-    fn new(shared: &'a Shared<'a>, rows: usize) -> Self {
+    fn new(shared: &'a Shared<'a>, rows: usize, team: usize) -> Self {
         Self {
             shared,
             rows,
             active: Vec::new(),
             caches: Vec::new(),
             current: None,
+            last: None,
             finished: Vec::new(),
-            scratch: Scratch::default(),
+            usage: Usage::default(),
+            scratch: Scratch::new(team),
             draws: SampleScratch::default(),
             logits: Vec::new(),
         }
     }
 
-    fn run(mut self) -> Result<Vec<Finished>, GenerateError> {
+    fn run(mut self) -> Result<(Vec<Finished>, Usage), GenerateError> {
         let outcome = self.work();
         if outcome.is_err() {
             self.shared.stopped.store(true, Ordering::Relaxed);
         }
-        outcome.map(|()| self.finished)
+        outcome.map(|()| (self.finished, self.usage))
     }
 
     fn work(&mut self) -> Result<(), GenerateError> {
@@ -186,6 +232,8 @@ impl<'a> Worker<'a> {
                     top: Vec::new(),
                     stop: StopReason::Length,
                 },
+                seen: self.seen(request),
+                tail: Vec::new(),
             };
             let room = self.room(request, &active);
             if room == 0 {
@@ -199,19 +247,40 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// Takes a job and reads its prompt, but for its last token when no answer fits behind it.
+    /// The tokens of a prompt that a repetition penalty falls on.
+    fn seen(&self, request: &Request) -> Vec<u32> {
+        if self.shared.sampling.repetition_penalty == 1.0 {
+            return Vec::new();
+        }
+        let mut seen = request.prompt.clone();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    }
+
+    /// Takes a job and reads its prompt (unless no answer fits behind it), from where it differs from the last one.
     fn next_job(&mut self) -> Option<(Job, Cache, Vec<f32>)> {
         let index = self.shared.next_job.fetch_add(1, Ordering::Relaxed);
         let job = self.shared.jobs.get(index)?.clone();
-        let model = self.shared.model;
-        let prompt = &self.shared.requests[job.request].prompt;
-        let mut cache = model.cache();
-        let mut logits = Vec::new();
-        if prompt.len() < model.config.max_position_embeddings {
-            let rows = model.read(prompt, &mut cache, 1, &mut self.scratch);
-            model.logits(&rows, &mut self.scratch, &mut logits);
+        let (model, requests) = (self.shared.model, self.shared.requests);
+        let prompt = &requests[job.request].prompt;
+        if prompt.len() >= model.config.max_position_embeddings {
+            return Some((job, model.cache(), Vec::new()));
         }
+        let begun = self.last.take().map(|(request, cache)| {
+            // the last token is read again: its logits are wanted
+            let alike = common(&requests[request].prompt, prompt).min(prompt.len() - 1);
+            cache.prefix(alike)
+        });
+        let mut cache = begun.unwrap_or_else(|| model.cache());
+        self.usage.shared_tokens += cache.length();
+        let rest = &prompt[cache.length()..];
+        self.usage.read_tokens += rest.len();
+        let mut logits = Vec::new();
+        let rows = model.read(rest, &mut cache, 1, &mut self.scratch);
+        model.logits(&rows, &mut self.scratch, &mut logits);
         cache.share();
+        self.last = Some((job.request, cache.fork()));
         Some((job, cache, logits))
     }
 
@@ -230,6 +299,9 @@ impl<'a> Worker<'a> {
         let mut logits = std::mem::take(&mut self.logits);
         let model = self.shared.model;
         model.step(&tokens, &mut self.caches, &mut self.scratch, &mut logits);
+        self.usage.steps += 1;
+        self.usage.step_tokens += tokens.len();
+        self.usage.cache_bytes = self.usage.cache_bytes.max(self.cache_bytes());
         let rows = logits.chunks_exact(model.config.vocab_size);
         let active = std::mem::take(&mut self.active);
         let caches = std::mem::take(&mut self.caches);
@@ -241,6 +313,21 @@ impl<'a> Worker<'a> {
         }
         self.logits = logits;
         Ok(())
+    }
+
+    /// What the pasts of the sequences under way take; a past that several share counts once.
+    fn cache_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let mut counted = None;
+        for (active, cache) in self.active.iter().zip(&self.caches) {
+            let (own, shared) = cache.bytes();
+            bytes += own;
+            if counted != Some(active.request) {
+                bytes += shared;
+                counted = Some(active.request);
+            }
+        }
+        bytes
     }
 
     /// Draws the next token of a sample and gives the sample back unless that ends it.
@@ -258,7 +345,7 @@ impl<'a> Worker<'a> {
             active.sample as u64,
             position as u64,
         );
-        let Some(drawn) = draw(logits, sampling, number, &mut self.draws) else {
+        let Some(drawn) = draw(logits, &active.seen, sampling, number, &mut self.draws) else {
             return Err(GenerateError::NotFinite {
                 id: request.id,
                 sample: active.sample,
@@ -275,10 +362,21 @@ impl<'a> Worker<'a> {
         active.made.logprobs.push(logprob);
         active.made.entropies.push(entropy);
         active.made.top.push(top);
-        let ended = sampling.stop_tokens.contains(&token);
-        if ended {
-            active.made.stop = StopReason::Stop;
+        if sampling.repetition_penalty != 1.0
+            && let Err(place) = active.seen.binary_search(&token)
+        {
+            active.seen.insert(place, token);
         }
+        let complete = |stop: &StopTexts| stop.push(token, &mut active.tail);
+        let ended = if sampling.stop_tokens.contains(&token) {
+            active.made.stop = StopReason::Stop;
+            true
+        } else if sampling.stop_texts.as_ref().is_some_and(complete) {
+            active.made.stop = StopReason::Text;
+            true
+        } else {
+            false
+        };
         if ended || self.room(request, &active) == 0 {
             self.finish(active)?;
             return Ok(None);
@@ -289,7 +387,7 @@ impl<'a> Worker<'a> {
     fn finish(&mut self, mut active: Active) -> Result<(), GenerateError> {
         let shared = self.shared;
         let tokens = active.made.tokens.len();
-        if active.made.stop != StopReason::Stop && tokens < active.limit {
+        if active.made.stop == StopReason::Length && tokens < active.limit {
             active.made.stop = StopReason::Context;
         }
         self.finished
@@ -304,4 +402,9 @@ impl<'a> Worker<'a> {
             ControlFlow::Break(()) => Err(GenerateError::Interrupted),
         }
     }
+}
+
+/// How many tokens two prompts begin with alike.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

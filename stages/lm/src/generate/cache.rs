@@ -52,7 +52,7 @@ impl CacheShape {
 }
 
 /// Keys and values of up to [`BLOCK`] positions, all layers and heads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) filled: usize,
     keys: Vec<Line>,
@@ -157,6 +157,40 @@ impl Cache {
             starts: Vec::new(),
             length: self.length,
         }
+    }
+
+    /// A sequence with the first `length` positions of this one, which must be shared wholly: whole blocks are
+    /// shared, the last is copied as far as it counts.
+    pub(super) fn prefix(&self, length: usize) -> Self {
+        debug_assert!(
+            self.own.is_empty() && length <= self.length,
+            "the past is shared before it is forked"
+        );
+        let mut prefix = Self::new(self.shape);
+        prefix.length = length;
+        let mut left = length;
+        for block in &self.shared {
+            if block.filled <= left {
+                prefix.shared.push(Arc::clone(block));
+                left -= block.filled;
+                continue;
+            }
+            if left > 0 {
+                let mut part = Block::clone(block);
+                part.filled = left;
+                prefix.shared.push(Arc::new(part));
+            }
+            break;
+        }
+        prefix
+    }
+
+    /// Bytes of the blocks that are its own, and of those that it shares.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let heads = self.shape.layers * self.shape.heads;
+        let lines = self.shape.keys_of_head() + self.shape.values_of_head();
+        let block = heads * lines * size_of::<Line>();
+        (self.own.len() * block, self.shared.len() * block)
     }
 
     /// Its blocks, first to last.

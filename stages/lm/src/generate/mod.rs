@@ -12,6 +12,8 @@ mod math;
 mod model;
 mod random;
 mod sample;
+mod scoring;
+mod stop;
 mod tile;
 
 use std::ops::ControlFlow;
@@ -22,6 +24,7 @@ use crate::error::LmError;
 use crate::weights::Weights;
 
 pub use self::random::key_of;
+pub use self::stop::StopTexts;
 
 /// What can go wrong while generating.
 #[derive(Debug, thiserror::Error)]
@@ -89,15 +92,23 @@ pub struct Sampling {
     pub top_k: usize,
     /// Only the fewest likeliest tokens that hold this much of what `top_k` left; 1 for all.
     pub top_p: f32,
+    /// Only tokens at least this share as likely as the likeliest, after the other two; 0 for all.
+    pub min_p: f32,
+    /// Logits of tokens that the prompt or the answer holds already are divided by this when positive, else multiplied
+    /// by it; 1 for none. What is recorded is not changed by it.
+    pub repetition_penalty: f32,
     /// Tokens that end an answer; the one that did is its last.
     pub stop_tokens: Vec<u32>,
+    /// Texts that end an answer; the token that completed one is its last.
+    pub stop_texts: Option<StopTexts>,
     /// The longest answer.
     pub max_new_tokens: usize,
     /// Seeds every random number.
     pub seed: u64,
     /// How many likeliest tokens are recorded at each position.
     pub top_logprobs: usize,
-    /// Sequences that one thread computes at once; changes speed and memory alone.
+    /// Sequences computed at once, by one thread when the model is small, by all when it is large; changes speed and
+    /// memory alone.
     pub batch: usize,
 }
 
@@ -108,7 +119,10 @@ impl Default for Sampling {
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
             stop_tokens: Vec::new(),
+            stop_texts: None,
             max_new_tokens: 256,
             seed: 0,
             top_logprobs: 0,
@@ -118,7 +132,11 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    fn check(&self) -> Result<(), GenerateError> {
+    /// Checks that the settings make sense.
+    ///
+    /// # Errors
+    /// [`GenerateError::Sampling`] for the first that does not.
+    pub fn check(&self) -> Result<(), GenerateError> {
         let fail = |reason: String| Err(GenerateError::Sampling(reason));
         // Below this the tempered logits overflow.
         let cold = self.temperature != 0.0 && self.temperature < 1e-4;
@@ -130,6 +148,15 @@ impl Sampling {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return fail(format!("top-p {} is not in (0, 1]", self.top_p));
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return fail(format!("min-p {} is not in [0, 1]", self.min_p));
+        }
+        if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
+            return fail(format!(
+                "repetition penalty {} is not above 0",
+                self.repetition_penalty
+            ));
         }
         if self.batch == 0 {
             return fail("a batch of 0 sequences makes no progress".to_owned());
@@ -143,6 +170,8 @@ impl Sampling {
 pub enum StopReason {
     /// It came to a stop token, which is its last.
     Stop,
+    /// It came to a stop text, which its last token completed.
+    Text,
     /// It reached the longest answer.
     Length,
     /// It reached the model's longest context.
@@ -185,6 +214,42 @@ pub struct Progress {
     pub tokens: usize,
 }
 
+/// What a call of [`Generator::generate`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens that were read.
+    pub read_tokens: usize,
+    /// Prompt tokens that were taken from the cache of another prompt that begins alike.
+    pub shared_tokens: usize,
+    /// Steps, each of one token for every sequence under way.
+    pub steps: usize,
+    /// Tokens that these steps read: divided by the steps, how full the batch was.
+    pub step_tokens: usize,
+    /// The most that keys and values took at once, in bytes, over the threads with sequences of their own.
+    pub cache_bytes: usize,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.read_tokens += other.read_tokens;
+        self.shared_tokens += other.shared_tokens;
+        self.steps += other.steps;
+        self.step_tokens += other.step_tokens;
+        self.cache_bytes += other.cache_bytes;
+    }
+}
+
+/// How the matrices are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kept {
+    /// As `f32`.
+    #[default]
+    F32,
+    /// As 8-bit integers with a factor for 32 of them (Q8_0), where the width allows: a quarter of the memory and
+    /// of what a step must read. Weights that were stored so lose nothing.
+    Q8,
+}
+
 /// A model ready to generate.
 #[derive(Debug)]
 pub struct Generator {
@@ -197,9 +262,22 @@ impl Generator {
     /// # Errors
     /// [`LmError`] when the weights do not fit the configuration.
     pub fn new(config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
+        Self::keeping(config, weights, Kept::F32)
+    }
+
+    /// As [`new`](Self::new), with a choice of how matrices are kept.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn keeping(config: &ModelConfig, weights: &Weights, kept: Kept) -> Result<Self, LmError> {
         Ok(Self {
-            model: Model::new(config, weights)?,
+            model: Model::new(config, weights, kept)?,
         })
+    }
+
+    /// Bytes of weights that a step reads.
+    pub fn weight_bytes(&self) -> usize {
+        self.model.bytes()
     }
 
     /// The configuration of the model.
@@ -222,10 +300,24 @@ impl Generator {
         threads: usize,
         on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
     ) -> Result<Vec<Vec<Sample>>, GenerateError> {
+        let answers = self.generate_with_usage(requests, sampling, threads, on_progress);
+        answers.map(|(answers, _)| answers)
+    }
+
+    /// As [`generate`](Self::generate), and tells what it took.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_with_usage(
+        &self,
+        requests: &[Request],
+        sampling: &Sampling,
+        threads: usize,
+        on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
+    ) -> Result<(Vec<Vec<Sample>>, Usage), GenerateError> {
         sampling.check()?;
         for request in requests {
-            let fault = self.fault(&request.prompt);
-            if let Some(reason) = fault {
+            if let Some(reason) = self.fault(&request.prompt) {
                 return Err(GenerateError::Request {
                     id: request.id,
                     reason,
@@ -253,7 +345,7 @@ impl Generator {
         if let Some(reason) = self.fault(tokens).or(too_long) {
             return Err(GenerateError::Request { id: 0, reason });
         }
-        let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
+        let (mut scratch, mut logits) = (Scratch::new(1), Vec::new());
         let rows = self
             .model
             .read(tokens, &mut self.model.cache(), tokens.len(), &mut scratch);
@@ -261,8 +353,8 @@ impl Generator {
         Ok(logits)
     }
 
-    /// What is wrong with a prompt.
-    fn fault(&self, prompt: &[u32]) -> Option<String> {
+    /// What is wrong with a prompt: none of its tokens may be unknown, and there must be one.
+    pub fn fault(&self, prompt: &[u32]) -> Option<String> {
         let vocabulary = self.model.config.vocab_size;
         if prompt.is_empty() {
             return Some("the prompt is empty".to_owned());

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use pulp::Arch;
 
+use super::Kept;
 use super::attention::{Attend, Buffers, Query};
 use super::cache::{Cache, CacheShape};
-use super::tile::{self, Packed, matmul};
+use super::tile::{self, GROUP, Packed, Quantised, matmul};
 use crate::config::ModelConfig;
 use crate::error::LmError;
 use crate::kernels::norm::rms_norm;
@@ -31,6 +32,10 @@ struct Layer {
     down: Packed,
 }
 
+/// Bytes of weights from which on threads share each product; smaller models fit near the processor, and threads
+/// do better with sequences of their own.
+const SHARED_BYTES: usize = 24 << 20;
+
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) config: ModelConfig,
@@ -43,8 +48,8 @@ pub(super) struct Model {
     head: Packed,
 }
 
-/// Buffers of one thread, kept between calls.
-#[derive(Debug, Default)]
+/// Buffers kept between calls; with more than one thread, those of the rayon pool that it is used in.
+#[derive(Debug)]
 pub(super) struct Scratch {
     stream: Vec<f32>,
     normed: Vec<f32>,
@@ -57,23 +62,49 @@ pub(super) struct Scratch {
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     branch: Vec<f32>,
-    product: tile::Buffers,
-    list: Vec<Query>,
-    attention: Buffers,
+    /// One for each thread.
+    product: Vec<tile::Buffers>,
+    /// One for each thread.
+    attention: Vec<(Vec<Query>, Buffers)>,
+}
+
+impl Scratch {
+    /// Buffers for work that up to `threads` threads share.
+    pub(super) fn new(threads: usize) -> Self {
+        let threads = threads.max(1);
+        Self {
+            stream: Vec::new(),
+            normed: Vec::new(),
+            qkv: Vec::new(),
+            queries: Vec::new(),
+            keys: Vec::new(),
+            inverse: Vec::new(),
+            attended: Vec::new(),
+            gate_up: Vec::new(),
+            inner: Vec::new(),
+            branch: Vec::new(),
+            product: (0..threads).map(|_| tile::Buffers::default()).collect(),
+            attention: (0..threads).map(|_| Default::default()).collect(),
+        }
+    }
 }
 
 impl Model {
-    pub(super) fn new(config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
+    pub(super) fn new(
+        config: &ModelConfig,
+        weights: &Weights,
+        kept: Kept,
+    ) -> Result<Self, LmError> {
         weights.check(config)?;
         let embedding = weights.values("model.embed_tokens.weight")?;
         let (head, embedding) = if config.tie_word_embeddings {
-            (Packed::new(config.hidden_size, &[&embedding]), None)
+            (pack(config.hidden_size, &[&embedding], kept), None)
         } else {
             let head = weights.values("lm_head.weight")?;
-            let head = Packed::new(config.hidden_size, &[&head]);
+            let head = pack(config.hidden_size, &[&head], kept);
             (head, Some(embedding))
         };
-        let layers = (0..config.num_hidden_layers).map(|index| layer(config, weights, index));
+        let layers = (0..config.num_hidden_layers).map(|index| layer(config, weights, kept, index));
         Ok(Self {
             config: config.clone(),
             arch: Arch::new(),
@@ -83,6 +114,27 @@ impl Model {
             norm: weights.values("model.norm.weight")?,
             head,
         })
+    }
+
+    /// Bytes that computing one token reads.
+    pub(super) fn bytes(&self) -> usize {
+        let layer = |layer: &Layer| {
+            let Layer {
+                qkv,
+                output,
+                gate_up,
+                down,
+                ..
+            } = layer;
+            [qkv, output, gate_up, down].map(Packed::bytes)
+        };
+        let layers: usize = self.layers.iter().flat_map(layer).sum();
+        layers + self.head.bytes()
+    }
+
+    /// Whether threads do better sharing each product than with sequences of their own.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.bytes() > SHARED_BYTES
     }
 
     pub(super) fn cache(&self) -> Cache {
@@ -205,9 +257,13 @@ impl Model {
             caches[row / per_cache].write(index, position, keys, &qkv[query + key..]);
         }
         scratch.attended.resize(positions.len() * query, 0.0);
-        for (number, cache) in caches.iter().enumerate() {
-            let rows = number * per_cache..(number + 1) * per_cache;
-            self.attend_cache(index, cache, rows, positions, scratch);
+        if per_cache == 1 {
+            self.attend_steps(index, caches, positions, scratch);
+        } else {
+            for (number, cache) in caches.iter().enumerate() {
+                let rows = number * per_cache..(number + 1) * per_cache;
+                self.attend_prompt(index, cache, rows, positions, scratch);
+            }
         }
         let Scratch {
             attended,
@@ -259,9 +315,67 @@ impl Model {
         }
     }
 
-    /// Attention of the rows that belong to one cache: of a prompt, rows are taken together; of a single row, the
-    /// heads that share keys.
-    fn attend_cache(
+    /// Attention of one row of each cache: the heads that share keys are taken together.
+    fn attend_steps(
+        &self,
+        layer: usize,
+        caches: &[Cache],
+        positions: &[usize],
+        scratch: &mut Scratch,
+    ) {
+        let config = &self.config;
+        let (dim, heads) = (config.head_dim, config.num_key_value_heads);
+        let group = config.num_attention_heads / heads;
+        let width = group * dim;
+        let Scratch {
+            queries,
+            attended,
+            attention,
+            ..
+        } = scratch;
+        let longest = positions.iter().max().map_or(0, |position| position + 1);
+        let units = caches.len() * heads;
+        let threads = threads_for(units * width * longest, attention.len());
+        let share = units.div_ceil(threads);
+        let one =
+            |first: usize, queries: &[f32], out: &mut [f32], room: &mut (Vec<Query>, Buffers)| {
+                let (list, buffers) = room;
+                let parts = queries.chunks_exact(width).zip(out.chunks_exact_mut(width));
+                for (at, (queries, out)) in parts.enumerate() {
+                    let (row, head) = ((first + at) / heads, (first + at) % heads);
+                    list.clear();
+                    list.extend((0..group).map(|head| Query {
+                        start: head * dim,
+                        visible: positions[row] + 1,
+                    }));
+                    let call = Attend {
+                        cache: &caches[row],
+                        layer,
+                        head,
+                        head_dim: dim,
+                        scale: (1.0 / (dim as f64).sqrt()) as f32,
+                        list,
+                        queries,
+                        buffers,
+                        out,
+                    };
+                    call.run(self.arch);
+                }
+            };
+        spread(
+            threads,
+            share * width,
+            queries,
+            attended,
+            attention,
+            |part, queries, out, room| {
+                one(part * share, queries, out, room);
+            },
+        );
+    }
+
+    /// Attention of rows of one cache that follow each other.
+    fn attend_prompt(
         &self,
         layer: usize,
         cache: &Cache,
@@ -272,35 +386,47 @@ impl Model {
         let config = &self.config;
         let (dim, query) = (config.head_dim, config.query_size());
         let group = config.num_attention_heads / config.num_key_value_heads;
-        let together = if rows.len() == 1 { group } else { 1 };
         let Scratch {
             queries,
             attended,
-            list,
             attention,
             ..
         } = scratch;
-        for first in (0..config.num_attention_heads).step_by(together) {
-            list.clear();
-            for row in rows.clone() {
-                list.extend((first..first + together).map(|head| Query {
-                    start: row * query + head * dim,
-                    visible: positions[row] + 1,
-                }));
-            }
-            let call = Attend {
-                cache,
-                layer,
-                head: first / group,
-                head_dim: dim,
-                scale: (1.0 / (dim as f64).sqrt()) as f32,
-                list,
-                queries,
-                buffers: attention,
-                out: attended,
-            };
-            call.run(self.arch);
-        }
+        let longest = positions[rows.end - 1] + 1;
+        let threads = threads_for(rows.len() * query * longest, attention.len());
+        let share = rows.len().div_ceil(threads).next_multiple_of(8);
+        let whole = rows.start * query..rows.end * query;
+        let (queries, attended) = (&queries[whole.clone()], &mut attended[whole]);
+        spread(
+            threads,
+            share * query,
+            queries,
+            attended,
+            attention,
+            |part, queries, out, room| {
+                let (list, buffers) = room;
+                let first = rows.start + part * share;
+                for head in 0..config.num_attention_heads {
+                    list.clear();
+                    list.extend((0..out.len() / query).map(|row| Query {
+                        start: row * query + head * dim,
+                        visible: positions[first + row] + 1,
+                    }));
+                    let call = Attend {
+                        cache,
+                        layer,
+                        head: head / group,
+                        head_dim: dim,
+                        scale: (1.0 / (dim as f64).sqrt()) as f32,
+                        list,
+                        queries,
+                        buffers,
+                        out,
+                    };
+                    call.run(self.arch);
+                }
+            },
+        );
     }
 
     /// Adds the feed-forward part of a layer to the stream.
@@ -320,7 +446,18 @@ impl Model {
         gate_up.resize(rows * 2 * inner_size, 0.0);
         inner.resize(rows * inner_size, 0.0);
         matmul(self.arch, normed, &layer.gate_up, product, gate_up);
-        swiglu(gate_up, inner_size, inner);
+        let share = rows.div_ceil(threads_for(16 * inner.len(), product.len()));
+        if share == rows {
+            swiglu(gate_up, inner_size, inner);
+        } else {
+            let parts = gate_up.chunks(share * 2 * inner_size);
+            let parts = parts.zip(inner.chunks_mut(share * inner_size));
+            rayon::scope(|scope| {
+                for (gate_up, inner) in parts {
+                    scope.spawn(move |_| swiglu(gate_up, inner_size, inner));
+                }
+            });
+        }
         self.add_product(inner, &layer.down, product, branch, stream);
     }
 
@@ -329,7 +466,7 @@ impl Model {
         &self,
         x: &[f32],
         weight: &Packed,
-        product: &mut tile::Buffers,
+        product: &mut [tile::Buffers],
         branch: &mut Vec<f32>,
         stream: &mut [f32],
     ) {
@@ -339,7 +476,69 @@ impl Model {
     }
 }
 
-fn layer(config: &ModelConfig, weights: &Weights, index: usize) -> Result<Layer, LmError> {
+/// How many of the threads some work is worth, counted in multiplications.
+fn threads_for(work: usize, threads: usize) -> usize {
+    if work < 1 << 16 { 1 } else { threads }
+}
+
+/// Calls `work` with the parts of two slices, on the current pool when there is more than one thread.
+fn spread<'a, R: Send>(
+    threads: usize,
+    part: usize,
+    queries: &'a [f32],
+    out: &'a mut [f32],
+    rooms: &'a mut [R],
+    work: impl Fn(usize, &'a [f32], &'a mut [f32], &'a mut R) + Send + Sync,
+) {
+    let parts = queries.chunks(part).zip(out.chunks_mut(part)).zip(rooms);
+    let work = &work;
+    if threads == 1 {
+        for (at, ((queries, out), room)) in parts.enumerate() {
+            work(at, queries, out, room);
+        }
+        return;
+    }
+    rayon::scope(|scope| {
+        for (at, ((queries, out), room)) in parts.enumerate() {
+            scope.spawn(move |_| work(at, queries, out, room));
+        }
+    });
+}
+
+fn pack(inputs: usize, matrices: &[&[f32]], kept: Kept) -> Packed {
+    if kept == Kept::Q8 && inputs.is_multiple_of(GROUP) {
+        let matrices: Vec<Quantised> = matrices.iter().map(|m| quantise(m)).collect();
+        Packed::quantised(inputs, &matrices.iter().collect::<Vec<_>>())
+    } else {
+        Packed::new(inputs, matrices)
+    }
+}
+
+/// Rounds values to integers by groups, as Q8_0 does: what came from such integers becomes them again.
+pub(crate) fn quantise(values: &[f32]) -> Quantised {
+    let mut quantised = Quantised {
+        integers: Vec::with_capacity(values.len()),
+        factors: Vec::with_capacity(values.len() / GROUP),
+    };
+    for group in values.chunks(GROUP) {
+        let greatest = group
+            .iter()
+            .fold(0.0_f32, |most, value| most.max(value.abs()));
+        let factor = greatest / 127.0;
+        let inverse = if factor > 0.0 { 1.0 / factor } else { 0.0 };
+        let integers = group.iter().map(|value| (value * inverse).round() as i8);
+        quantised.integers.extend(integers);
+        quantised.factors.push(half::f16::from_f32(factor).to_f32());
+    }
+    quantised
+}
+
+fn layer(
+    config: &ModelConfig,
+    weights: &Weights,
+    kept: Kept,
+    index: usize,
+) -> Result<Layer, LmError> {
     let values = |rest: &str| weights.values(&format!("model.layers.{index}.{rest}"));
     let projection = |name: &str| values(&format!("{name}.weight"));
     let optional = |wanted: bool, rest: &str| wanted.then(|| values(rest)).transpose();
@@ -361,13 +560,21 @@ fn layer(config: &ModelConfig, weights: &Weights, index: usize) -> Result<Layer,
     let hidden = config.hidden_size;
     Ok(Layer {
         input_norm: values("input_layernorm.weight")?,
-        qkv: Packed::new(hidden, &[&qkv[0], &qkv[1], &qkv[2]]),
+        qkv: pack(hidden, &[&qkv[0], &qkv[1], &qkv[2]], kept),
         qkv_bias,
         q_norm: optional(normed, "self_attn.q_norm.weight")?,
         k_norm: optional(normed, "self_attn.k_norm.weight")?,
-        output: Packed::new(config.query_size(), &[&projection("self_attn.o_proj")?]),
+        output: pack(
+            config.query_size(),
+            &[&projection("self_attn.o_proj")?],
+            kept,
+        ),
         middle_norm: values("post_attention_layernorm.weight")?,
-        gate_up: Packed::new(hidden, &[&gate_up[0], &gate_up[1]]),
-        down: Packed::new(config.intermediate_size, &[&projection("mlp.down_proj")?]),
+        gate_up: pack(hidden, &[&gate_up[0], &gate_up[1]], kept),
+        down: pack(
+            config.intermediate_size,
+            &[&projection("mlp.down_proj")?],
+            kept,
+        ),
     })
 }

@@ -18,41 +18,113 @@ pub(super) struct Drawn {
 pub(super) struct SampleScratch {
     masses: Vec<f32>,
     list: Vec<(f32, u32)>,
+    penalised: Vec<f32>,
 }
 
 /// Draws a token by a number in `[0, 1)`; none when the logits are no distribution (not a number, or infinite).
+///
+/// `seen` are the tokens that a repetition penalty falls on, each once.
 pub(super) fn draw(
     logits: &[f32],
+    seen: &[u32],
     sampling: &Sampling,
     uniform: f64,
     scratch: &mut SampleScratch,
 ) -> Option<Drawn> {
+    let whole = Partition::finite(logits)?;
+    let penalised = penalise(
+        logits,
+        seen,
+        sampling.repetition_penalty,
+        &mut scratch.penalised,
+    );
+    let (judged, greatest) = if penalised {
+        let judged = std::mem::take(&mut scratch.penalised);
+        let greatest = partition(&judged).greatest;
+        (Some(judged), greatest)
+    } else {
+        (None, whole.greatest)
+    };
+    let from = judged.as_deref().unwrap_or(logits);
+    let token = if sampling.temperature > 0.0 {
+        chosen(from, greatest, sampling, uniform, scratch)
+    } else {
+        let place = from.iter().position(|&logit| logit >= greatest);
+        place.unwrap_or(0) as u32
+    };
+    if let Some(judged) = judged {
+        scratch.penalised = judged;
+    }
+    Some(recorded(
+        logits,
+        whole,
+        token,
+        sampling.top_logprobs,
+        scratch,
+    ))
+}
+
+/// What a position says about a given token; none when the logits are no distribution.
+pub(super) fn record(
+    logits: &[f32],
+    token: u32,
+    top: usize,
+    scratch: &mut SampleScratch,
+) -> Option<Drawn> {
+    let whole = Partition::finite(logits)?;
+    Some(recorded(logits, whole, token, top, scratch))
+}
+
+fn recorded(
+    logits: &[f32],
+    whole: Partition,
+    token: u32,
+    top: usize,
+    scratch: &mut SampleScratch,
+) -> Drawn {
     let Partition {
         greatest,
         mass,
         moment,
-    } = partition(logits);
-    if !greatest.is_finite() || !mass.is_finite() {
-        return None;
-    }
+    } = whole;
     let logprob = |logit: f32| (f64::from(logit - greatest) - mass.ln()) as f32;
-    let token = if sampling.temperature > 0.0 {
-        chosen(logits, greatest, sampling, uniform, scratch)
-    } else {
-        let place = logits.iter().position(|&logit| logit >= greatest);
-        place.unwrap_or(0) as u32
-    };
-    best(logits, sampling.top_logprobs, &mut scratch.list);
+    best(logits, top, &mut scratch.list);
     let top = scratch.list.iter().map(|&(logit, id)| TopToken {
         id,
         logprob: logprob(logit),
     });
-    Some(Drawn {
+    Drawn {
         token,
         logprob: logprob(logits[token as usize]),
         entropy: (mass.ln() - moment / mass).max(0.0) as f32,
         top: top.collect(),
-    })
+    }
+}
+
+impl Partition {
+    /// The measure of a row of logits that is a distribution.
+    fn finite(logits: &[f32]) -> Option<Self> {
+        let whole = partition(logits);
+        (whole.greatest.is_finite() && whole.mass.is_finite()).then_some(whole)
+    }
+}
+
+/// Copies the logits with those of the seen tokens made smaller; false when nothing is to be done.
+fn penalise(logits: &[f32], seen: &[u32], penalty: f32, out: &mut Vec<f32>) -> bool {
+    if seen.is_empty() || penalty == 1.0 {
+        return false;
+    }
+    out.clear();
+    out.extend_from_slice(logits);
+    for &id in seen {
+        let logit = &mut out[id as usize];
+        *logit = if *logit > 0.0 {
+            *logit / penalty
+        } else {
+            *logit * penalty
+        };
+    }
+    true
 }
 
 /// The `count` greatest logits, greatest first, ties by id.
@@ -91,7 +163,7 @@ fn chosen(
     uniform: f64,
     scratch: &mut SampleScratch,
 ) -> u32 {
-    let SampleScratch { masses, list } = scratch;
+    let SampleScratch { masses, list, .. } = scratch;
     let scale = 1.0 / sampling.temperature;
     let all = logits.len();
     let kept = match sampling.top_k {
@@ -101,6 +173,14 @@ fn chosen(
     if kept == all && sampling.top_p >= 1.0 {
         masses.resize(all, 0.0);
         tempered(logits, greatest, scale, masses);
+        if sampling.min_p > 0.0 {
+            // the likeliest has a mass of 1
+            let least = sampling.min_p;
+            masses
+                .iter_mut()
+                .filter(|mass| **mass < least)
+                .for_each(|mass| *mass = 0.0);
+        }
         return inverse(masses, uniform) as u32;
     }
     let total = if kept == all {
@@ -120,7 +200,8 @@ fn chosen(
         let listed: f64 = masses.iter().copied().map(f64::from).sum();
         let wanted = f64::from(sampling.top_p) * total.unwrap_or(listed);
         if listed >= wanted || size >= kept {
-            let nucleus = nucleus(masses, wanted);
+            let likely = masses.partition_point(|&mass| mass >= sampling.min_p);
+            let nucleus = nucleus(masses, wanted).min(likely.max(1));
             return list[inverse(&masses[..nucleus], uniform)].1;
         }
         size = (size * 8).min(kept);
@@ -173,7 +254,7 @@ mod tests {
             .collect()
     }
 
-    /// Probabilities by the definition of temperature, then top-k, then top-p, in `f64`.
+    /// Probabilities by the definition of temperature, then top-k, then top-p, then min-p, in `f64`.
     fn truncated(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
         let scaled: Vec<f64> = logits
             .iter()
@@ -188,6 +269,9 @@ mod tests {
         let mut probs = vec![0.0; logits.len()];
         let mut sum = 0.0;
         for &id in &order {
+            if scaled[id] < f64::from(sampling.min_p) * scaled[order[0]] {
+                break;
+            }
             probs[id] = scaled[id];
             sum += scaled[id];
             if sum >= f64::from(sampling.top_p) * kept {
@@ -199,18 +283,22 @@ mod tests {
 
     #[test]
     fn draws_follow_the_truncated_distribution() {
-        for (count, top_k, top_p, temperature) in [
-            (50, 0, 1.0, 1.0),
-            (50, 7, 1.0, 0.7),
-            (50, 0, 0.8, 1.3),
-            (50, 12, 0.6, 1.0),
-            (1000, 0, 0.95, 1.5),
-            (1000, 400, 1.0, 2.0),
+        for (count, top_k, top_p, min_p, temperature) in [
+            (50, 0, 1.0, 0.0, 1.0),
+            (50, 7, 1.0, 0.0, 0.7),
+            (50, 0, 0.8, 0.0, 1.3),
+            (50, 12, 0.6, 0.0, 1.0),
+            (1000, 0, 0.95, 0.0, 1.5),
+            (1000, 400, 1.0, 0.0, 2.0),
+            (50, 0, 1.0, 0.1, 1.0),
+            (50, 9, 1.0, 0.2, 1.3),
+            (1000, 0, 0.95, 0.15, 1.5),
         ] {
             let sampling = Sampling {
                 temperature,
                 top_k,
                 top_p,
+                min_p,
                 ..Sampling::default()
             };
             let logits = logits(count);
@@ -221,7 +309,7 @@ mod tests {
             for i in 0..draws {
                 // Evenly spaced numbers make the counts exact up to one each.
                 let uniform = (f64::from(i) + 0.5) / f64::from(draws);
-                let drawn = draw(&logits, &sampling, uniform, &mut scratch).unwrap();
+                let drawn = draw(&logits, &[], &sampling, uniform, &mut scratch).unwrap();
                 counts[drawn.token as usize] += 1;
             }
             for (id, (&n, &p)) in counts.iter().zip(&probs).enumerate() {
@@ -243,7 +331,7 @@ mod tests {
             top_logprobs: 5,
             ..Sampling::default()
         };
-        let drawn = draw(&logits, &sampling, 0.9, &mut SampleScratch::default());
+        let drawn = draw(&logits, &[], &sampling, 0.9, &mut SampleScratch::default());
         let drawn = drawn.unwrap();
         let mass: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
         let exact = |id: u32| f64::from(logits[id as usize]) - mass.ln();
@@ -271,17 +359,37 @@ mod tests {
         };
         let scratch = &mut SampleScratch::default();
         let tied = vec![1.0; 500];
-        let drawn = draw(&tied, &greedy, 0.5, scratch).unwrap();
+        let drawn = draw(&tied, &[], &greedy, 0.5, scratch).unwrap();
         assert_eq!(drawn.token, 0);
         assert!(drawn.top.iter().map(|top| top.id).eq([0, 1, 2]));
         for broken in [f32::NAN, f32::INFINITY] {
             let logits = [0.0, broken, 1.0];
-            assert!(draw(&logits, &greedy, 0.5, scratch).is_none());
+            assert!(draw(&logits, &[], &greedy, 0.5, scratch).is_none());
         }
         let none = [f32::NEG_INFINITY; 4];
-        assert!(draw(&none, &greedy, 0.5, scratch).is_none());
+        assert!(draw(&none, &[], &greedy, 0.5, scratch).is_none());
         let one = [f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY];
         let warm = Sampling::default();
-        assert_eq!(draw(&one, &warm, 0.999, scratch).unwrap().token, 1);
+        assert_eq!(draw(&one, &[], &warm, 0.999, scratch).unwrap().token, 1);
+    }
+    #[test]
+    fn a_penalty_moves_the_choice_but_not_the_record() {
+        let logits = [2.0, 1.5, -1.0, 0.5];
+        let sampling = Sampling {
+            temperature: 0.0,
+            repetition_penalty: 2.0,
+            top_logprobs: 1,
+            ..Sampling::default()
+        };
+        let scratch = &mut SampleScratch::default();
+        let plain = draw(&logits, &[], &sampling, 0.5, scratch).unwrap();
+        assert_eq!(plain.token, 0);
+        let moved = draw(&logits, &[0, 2], &sampling, 0.5, scratch).unwrap();
+        assert_eq!(moved.token, 1);
+        assert_eq!(moved.top, plain.top);
+        let mass: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+        assert!((f64::from(moved.logprob) - (1.5 - mass.ln())).abs() < 1e-6);
+        let all = draw(&logits, &[0, 1], &sampling, 0.5, scratch).unwrap();
+        assert_eq!(all.token, 0);
     }
 }

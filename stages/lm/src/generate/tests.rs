@@ -5,6 +5,7 @@ use candle_core::{D, DType, Device, Tensor};
 use super::*;
 use crate::config::{Architecture, RopeScaling};
 use crate::rng::SplitMix64;
+use crate::score::Scores;
 use crate::weights::tests::tiny;
 
 const ARCHITECTURES: [Architecture; 3] = [
@@ -406,6 +407,14 @@ fn what_cannot_be_done_is_an_error() {
             batch: 0,
             ..good.clone()
         },
+        Sampling {
+            min_p: 1.5,
+            ..good.clone()
+        },
+        Sampling {
+            repetition_penalty: 0.0,
+            ..good.clone()
+        },
     ] {
         assert!(fails(&[Request::new(1, vec![1])], &wrong).starts_with("sampling"));
     }
@@ -419,4 +428,139 @@ fn what_cannot_be_done_is_an_error() {
     assert!(matches!(outcome, Err(GenerateError::NotFinite { .. })));
     weights.0.remove("model.norm.weight");
     assert!(Generator::new(&config, &weights).is_err());
+}
+
+/// A model large enough that threads share each product.
+fn heavy() -> (ModelConfig, Weights) {
+    let config = ModelConfig {
+        vocab_size: 700,
+        hidden_size: 352,
+        intermediate_size: 1536,
+        num_hidden_layers: 3,
+        num_attention_heads: 6,
+        num_key_value_heads: 2,
+        head_dim: 32,
+        max_position_embeddings: 300,
+        ..tiny(Architecture::Qwen3)
+    };
+    let weights = Weights::init(&config, 2).unwrap();
+    (config, weights)
+}
+
+#[test]
+fn a_heavy_model_gives_the_same_text_on_any_number_of_threads() {
+    let (config, weights) = heavy();
+    for kept in [Kept::F32, Kept::Q8] {
+        let generator = Generator::keeping(&config, &weights, kept).unwrap();
+        assert_eq!(kept == Kept::F32, generator.weight_bytes() > 24 << 20);
+        let requests: Vec<Request> = [1, 40, 150, 150]
+            .iter()
+            .enumerate()
+            .map(|(at, &length)| Request {
+                samples: 2,
+                ..Request::new(at as u64, text(length, 9))
+            })
+            .collect();
+        let sampling = Sampling {
+            max_new_tokens: 12,
+            batch: 8,
+            ..sampling()
+        };
+        let first = generator.generate(&requests, &sampling, 1, &quiet).unwrap();
+        for (threads, batch) in [(2, 8), (3, 1), (2, 3)] {
+            let sampling = Sampling {
+                batch,
+                ..sampling.clone()
+            };
+            assert_eq!(
+                generator
+                    .generate(&requests, &sampling, threads, &quiet)
+                    .unwrap(),
+                first
+            );
+        }
+        let texts: Vec<Vec<u32>> = requests
+            .iter()
+            .map(|request| request.prompt.clone())
+            .collect();
+        let scores = generator.scores(&texts, 3, 1).unwrap();
+        assert_eq!(generator.scores(&texts, 3, 2).unwrap(), scores);
+    }
+}
+
+#[test]
+fn prompts_that_begin_alike_are_read_once_and_give_the_same_text() {
+    for architecture in ARCHITECTURES {
+        let generator = generator(architecture);
+        let system = text(130, 4);
+        let requests: Vec<Request> = [0, 1, 5, 70, 70, 3]
+            .iter()
+            .enumerate()
+            .map(|(at, &own)| {
+                let prompt = [system.clone(), text(own, at as u64)].concat();
+                Request {
+                    samples: 2,
+                    ..Request::new(at as u64, prompt)
+                }
+            })
+            .collect();
+        let (together, usage) = generator
+            .generate_with_usage(&requests, &sampling(), 1, &quiet)
+            .unwrap();
+        let all: usize = requests.iter().map(|request| request.prompt.len()).sum();
+        assert_eq!(usage.read_tokens + usage.shared_tokens, all);
+        assert!(usage.shared_tokens >= 5 * 129, "{usage:?}");
+        assert!(usage.step_tokens >= usage.steps && usage.cache_bytes > 0);
+        for (request, expected) in requests.iter().zip(&together) {
+            let alone = generator.generate(std::slice::from_ref(request), &sampling(), 1, &quiet);
+            assert_eq!(&alone.unwrap()[0], expected);
+        }
+    }
+}
+
+#[test]
+fn scores_are_the_bits_that_generation_recorded() {
+    let generator = generator(Architecture::Qwen3);
+    let requests = requests();
+    let answers = generator
+        .generate(&requests, &sampling(), 1, &quiet)
+        .unwrap();
+    for (request, samples) in requests.iter().zip(&answers) {
+        for sample in samples {
+            let whole = [&request.prompt[..], &sample.tokens].concat();
+            let scores = &generator.scores(&[whole], 4, 1).unwrap()[0];
+            let from = request.prompt.len() - 1;
+            assert_eq!(scores.logprobs[from..], sample.logprobs);
+            assert_eq!(scores.entropies[from..], sample.entropies);
+            let top: Vec<u32> = sample.top.iter().flatten().map(|top| top.id).collect();
+            assert_eq!(scores.top_ids[4 * from..], top);
+        }
+    }
+    let outcome = generator.scores(&[vec![1, 2], vec![1, 99]], 0, 1);
+    assert!(matches!(outcome, Err(GenerateError::Request { id: 1, .. })));
+    let none: Vec<Vec<u32>> = vec![vec![], vec![3]];
+    assert_eq!(
+        generator.scores(&none, 2, 1).unwrap(),
+        [Scores::default(), Scores::default()]
+    );
+}
+
+#[test]
+fn a_penalty_on_repetition_leaves_no_token_twice_where_it_is_great() {
+    let generator = generator(Architecture::Qwen2);
+    let sampling = Sampling {
+        temperature: 0.0,
+        repetition_penalty: 1e6,
+        max_new_tokens: 20,
+        ..Sampling::default()
+    };
+    let prompt = vec![1, 2, 3];
+    let sample = generator
+        .generate(&[Request::new(1, prompt.clone())], &sampling, 1, &quiet)
+        .unwrap();
+    let mut tokens = [prompt, sample[0][0].tokens.clone()].concat();
+    let count = tokens.len();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!((count, tokens.len()), (23, 23));
 }

@@ -3,6 +3,8 @@
 //! An output is one chain of fused multiply-adds over the inputs, first to last, whatever else is computed beside it. So
 //! a row gives the same bits alone or in any batch, in a prompt or in a step, with 4, 8 or 16 lanes.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// Outputs in a line.
@@ -25,43 +27,115 @@ impl Line {
 pub(super) struct Packed {
     inputs: usize,
     outputs: usize,
-    lines: Vec<Line>,
+    values: Values,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    /// As they are, `[panels, inputs]`.
+    Whole(Vec<Line>),
+    /// Integers and, for each [`GROUP`] inputs of an output, the factor that makes numbers of them.
+    Quantised {
+        /// `[panels, inputs]`
+        integers: Vec<[i8; WIDTH]>,
+        /// `[panels, inputs / GROUP]`
+        factors: Vec<Line>,
+    },
 }
 
 impl Packed {
     /// Packs row-major matrices of the same `inputs` below each other.
     pub(super) fn new(inputs: usize, matrices: &[&[f32]]) -> Self {
-        let outputs = matrices.iter().map(|matrix| matrix.len() / inputs).sum();
-        let mut packed = Self {
-            inputs,
-            outputs,
-            lines: vec![Line::ZERO; outputs.div_ceil(WIDTH) * inputs],
-        };
+        let outputs: usize = matrices.iter().map(|matrix| matrix.len() / inputs).sum();
+        let mut lines = vec![Line::ZERO; outputs.div_ceil(WIDTH) * inputs];
         let rows = matrices
             .iter()
             .flat_map(|matrix| matrix.chunks_exact(inputs));
         for (output, row) in rows.enumerate() {
             let (panel, lane) = (output / WIDTH, output % WIDTH);
-            let lines = &mut packed.lines[panel * inputs..][..inputs];
+            let lines = &mut lines[panel * inputs..][..inputs];
             for (line, &value) in lines.iter_mut().zip(row) {
                 line.0[lane] = value;
             }
         }
-        packed
+        Self {
+            inputs,
+            outputs,
+            values: Values::Whole(lines),
+        }
+    }
+
+    /// Packs matrices that are kept as integers; `inputs` is a multiple of [`GROUP`].
+    pub(super) fn quantised(inputs: usize, matrices: &[&Quantised]) -> Self {
+        let outputs: usize = matrices.iter().map(|m| m.integers.len() / inputs).sum();
+        let (panels, groups) = (outputs.div_ceil(WIDTH), inputs / GROUP);
+        let mut integers = vec![[0; WIDTH]; panels * inputs];
+        let mut factors = vec![Line::ZERO; panels * groups];
+        let rows = matrices.iter().flat_map(|matrix| {
+            let factors = matrix.factors.chunks_exact(groups);
+            matrix.integers.chunks_exact(inputs).zip(factors)
+        });
+        for (output, (row, scales)) in rows.enumerate() {
+            let (panel, lane) = (output / WIDTH, output % WIDTH);
+            for (line, &value) in integers[panel * inputs..].iter_mut().zip(row) {
+                line[lane] = value;
+            }
+            for (line, &factor) in factors[panel * groups..].iter_mut().zip(scales) {
+                line.0[lane] = factor;
+            }
+        }
+        Self {
+            inputs,
+            outputs,
+            values: Values::Quantised { integers, factors },
+        }
     }
 
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
 
+    /// Bytes that a product reads.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.values {
+            Values::Whole(lines) => size_of_val(lines.as_slice()),
+            Values::Quantised { integers, factors } => {
+                size_of_val(integers.as_slice()) + size_of_val(factors.as_slice())
+            }
+        }
+    }
+
     /// Copies the row of an output.
     pub(super) fn row(&self, output: usize, row: &mut [f32]) {
         let (panel, lane) = (output / WIDTH, output % WIDTH);
-        let lines = &self.lines[panel * self.inputs..][..self.inputs];
-        for (value, line) in row.iter_mut().zip(lines) {
-            *value = line.0[lane];
+        match &self.values {
+            Values::Whole(lines) => {
+                let lines = &lines[panel * self.inputs..][..self.inputs];
+                for (value, line) in row.iter_mut().zip(lines) {
+                    *value = line.0[lane];
+                }
+            }
+            Values::Quantised { integers, factors } => {
+                let integers = &integers[panel * self.inputs..][..self.inputs];
+                let factors = &factors[panel * (self.inputs / GROUP)..];
+                for (at, (value, line)) in row.iter_mut().zip(integers).enumerate() {
+                    *value = f32::from(line[lane]) * factors[at / GROUP].0[lane];
+                }
+            }
         }
     }
+}
+
+/// Inputs that share a factor in a matrix kept as integers.
+pub(crate) const GROUP: usize = 32;
+
+/// A row-major matrix as 8-bit integers: value = integer · factor of its [`GROUP`] (GGUF's Q8_0).
+#[derive(Clone, Debug)]
+pub(crate) struct Quantised {
+    /// `[outputs, inputs]`
+    pub(crate) integers: Vec<i8>,
+    /// `[outputs, inputs / GROUP]`
+    pub(crate) factors: Vec<f32>,
 }
 
 /// Buffers that are kept between calls.
@@ -71,35 +145,163 @@ pub(super) struct Buffers {
     turned: Vec<f32>,
     /// A line of sums a row
     sums: Vec<Line>,
+    /// Lines made of integers
+    lines: Vec<Line>,
 }
 
-/// `out = x · weightᵀ`.
+/// Multiplications below which a second thread costs more than it does.
+const SHARED_WORK: usize = 1 << 17;
+/// Rows from which on threads take rows; below they take panels.
+const SHARED_ROWS: usize = 16;
+
+/// `out = x · weightᵀ`, on up to as many threads as there are buffers (all of the current rayon pool).
 ///
 /// # Shapes
-/// `x` `[rows, inputs]`, `out` `[rows, outputs]`.
+/// `x` `[rows, inputs]`, `out` `[rows, outputs]`; at least one buffer.
 pub(super) fn matmul(
     arch: Arch,
     x: &[f32],
     weight: &Packed,
-    buffers: &mut Buffers,
+    buffers: &mut [Buffers],
     out: &mut [f32],
 ) {
-    arch.dispatch(MatMul {
+    let (inputs, outputs) = (weight.inputs, weight.outputs);
+    let rows = x.len() / inputs;
+    let panels = outputs.div_ceil(WIDTH);
+    let (first, others) = buffers.split_at_mut(1);
+    let first = &mut first[0];
+    if others.is_empty() || rows * inputs * outputs < SHARED_WORK || panels * rows < 2 {
+        let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(outputs).collect();
+        arch.dispatch(MatMul {
+            x,
+            rows,
+            weight,
+            panels: 0..panels,
+            buffers: first,
+            turned: None,
+            out: &mut out,
+        });
+        return;
+    }
+    let threads = 1 + others.len();
+    if rows >= SHARED_ROWS * threads {
+        // Whole tiles of 8 rows for each thread.
+        let share = rows.div_ceil(threads).next_multiple_of(8);
+        rayon::scope(|scope| {
+            let parts = x
+                .chunks(share * inputs)
+                .zip(out.chunks_mut(share * outputs));
+            for ((x, out), buffers) in parts.zip(std::iter::once(first).chain(others)) {
+                scope.spawn(move |_| {
+                    let rows = x.len() / inputs;
+                    let mut out: Vec<&mut [f32]> = out.chunks_exact_mut(outputs).collect();
+                    arch.dispatch(MatMul {
+                        x,
+                        rows,
+                        weight,
+                        panels: 0..panels,
+                        buffers,
+                        turned: None,
+                        out: &mut out,
+                    });
+                });
+            }
+        });
+        return;
+    }
+    let mut turned = std::mem::take(&mut first.turned);
+    arch.dispatch(Turn {
         x,
-        weight,
-        buffers,
-        out,
+        rows,
+        inputs,
+        turned: &mut turned,
     });
+    let share = panels.div_ceil(threads);
+    let mut parts: Vec<Vec<&mut [f32]>> = (0..panels.div_ceil(share))
+        .map(|_| Vec::with_capacity(rows))
+        .collect();
+    for row in out.chunks_exact_mut(outputs) {
+        for (part, values) in parts.iter_mut().zip(row.chunks_mut(share * WIDTH)) {
+            part.push(values);
+        }
+    }
+    let shared = turned.as_slice();
+    rayon::scope(|scope| {
+        let buffers = std::iter::once(&mut *first).chain(others);
+        for (at, (mut out, buffers)) in parts.into_iter().zip(buffers).enumerate() {
+            scope.spawn(move |_| {
+                let panels = at * share..((at + 1) * share).min(panels);
+                arch.dispatch(MatMul {
+                    x,
+                    rows,
+                    weight,
+                    panels,
+                    buffers,
+                    turned: Some(shared),
+                    out: &mut out,
+                });
+            });
+        }
+    });
+    first.turned = turned;
 }
 
-struct MatMul<'a> {
+/// Turns the rows of a product, tile by tile, as [`MatMul`] reads them.
+struct Turn<'a> {
     x: &'a [f32],
-    weight: &'a Packed,
-    buffers: &'a mut Buffers,
-    out: &'a mut [f32],
+    rows: usize,
+    inputs: usize,
+    turned: &'a mut Vec<f32>,
 }
 
-impl WithSimd for MatMul<'_> {
+impl WithSimd for Turn<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        match S::F32_LANES {
+            8 => self.tiles::<2>(),
+            16 => self.tiles::<8>(),
+            4 => self.tiles::<2>(),
+            _ => self.tiles::<1>(),
+        }
+    }
+}
+
+impl Turn<'_> {
+    #[inline(always)]
+    fn tiles<const R: usize>(self) {
+        let Self {
+            x,
+            rows,
+            inputs,
+            turned,
+        } = self;
+        turned.resize(x.len(), 0.0);
+        for_tiles::<R>(
+            rows,
+            #[inline(always)]
+            |first, count| {
+                let tile = first * inputs..(first + count) * inputs;
+                turn(&x[tile.clone()], count, &mut turned[tile]);
+            },
+        );
+    }
+}
+
+struct MatMul<'a, 'o> {
+    x: &'a [f32],
+    rows: usize,
+    weight: &'a Packed,
+    panels: Range<usize>,
+    buffers: &'a mut Buffers,
+    /// `x` turned, when another thread did that.
+    turned: Option<&'a [f32]>,
+    /// Of each row the outputs of these panels.
+    out: &'a mut [&'o mut [f32]],
+}
+
+impl WithSimd for MatMul<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -114,45 +316,113 @@ impl WithSimd for MatMul<'_> {
     }
 }
 
-impl MatMul<'_> {
+impl MatMul<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const R: usize>(self, simd: S) {
         let Self {
             x,
+            rows,
             weight,
-            buffers: Buffers { turned, sums },
+            panels,
+            buffers,
+            turned,
             out,
         } = self;
-        let (inputs, outputs) = (weight.inputs, weight.outputs);
-        let rows = x.len() / inputs;
-        turned.resize(x.len(), 0.0);
-        for_tiles::<R>(
-            rows,
-            #[inline(always)]
-            |first, count| {
-                let tile = first * inputs..(first + count) * inputs;
-                turn(&x[tile.clone()], count, &mut turned[tile]);
-            },
-        );
-        sums.resize(rows, Line::ZERO);
-        for (panel, lines) in weight.lines.chunks_exact(inputs).enumerate() {
-            sums.fill(Line::ZERO);
-            for (depth, lines) in lines.chunks(DEPTH).enumerate() {
-                for_tiles::<R>(
+        let inputs = weight.inputs;
+        let Buffers {
+            turned: own,
+            sums,
+            lines,
+        } = buffers;
+        let turned = match turned {
+            Some(turned) => turned,
+            None => {
+                Turn {
+                    x,
                     rows,
-                    #[inline(always)]
-                    |first, count| {
-                        let begin = first * inputs + depth * DEPTH * count;
-                        let x = &turned[begin..begin + lines.len() * count];
-                        let sums = &mut sums[first..first + count];
-                        accumulate_any::<S, V>(simd, x, lines, sums);
-                    },
-                );
+                    inputs,
+                    turned: own,
+                }
+                .tiles::<R>();
+                own.as_slice()
             }
-            let start = panel * WIDTH;
-            let width = WIDTH.min(outputs - start);
-            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+        };
+        sums.resize(rows, Line::ZERO);
+        for (index, panel) in panels.enumerate() {
+            sums.fill(Line::ZERO);
+            match &weight.values {
+                Values::Whole(all) => {
+                    let all = &all[panel * inputs..][..inputs];
+                    for (depth, lines) in all.chunks(DEPTH).enumerate() {
+                        rows_by_lines::<S, V, R>(
+                            simd,
+                            turned,
+                            rows,
+                            inputs,
+                            depth * DEPTH,
+                            lines,
+                            sums,
+                        );
+                    }
+                }
+                Values::Quantised { integers, factors } => {
+                    let integers = &integers[panel * inputs..][..inputs];
+                    let factors = &factors[panel * (inputs / GROUP)..][..inputs / GROUP];
+                    let depths = integers.chunks(DEPTH).zip(factors.chunks(DEPTH / GROUP));
+                    for (depth, (integers, factors)) in depths.enumerate() {
+                        numbers(integers, factors, lines);
+                        rows_by_lines::<S, V, R>(
+                            simd,
+                            turned,
+                            rows,
+                            inputs,
+                            depth * DEPTH,
+                            lines,
+                            sums,
+                        );
+                    }
+                }
+            }
+            let start = index * WIDTH;
+            for (sums, out) in sums.iter().zip(out.iter_mut()) {
+                let width = WIDTH.min(out.len() - start);
                 out[start..start + width].copy_from_slice(&sums.0[..width]);
+            }
+        }
+    }
+}
+
+/// All rows by some lines of a panel, from the input `from` on.
+#[inline(always)]
+fn rows_by_lines<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    turned: &[f32],
+    rows: usize,
+    inputs: usize,
+    from: usize,
+    lines: &[Line],
+    sums: &mut [Line],
+) {
+    for_tiles::<R>(
+        rows,
+        #[inline(always)]
+        |first, count| {
+            let begin = first * inputs + from * count;
+            let x = &turned[begin..begin + lines.len() * count];
+            accumulate_any::<S, V>(simd, x, lines, &mut sums[first..first + count]);
+        },
+    );
+}
+
+/// The numbers that integers stand for.
+#[inline(always)]
+fn numbers(integers: &[[i8; WIDTH]], factors: &[Line], lines: &mut Vec<Line>) {
+    lines.resize(integers.len(), Line::ZERO);
+    let groups = integers.chunks(GROUP).zip(lines.chunks_mut(GROUP));
+    for ((integers, lines), factor) in groups.zip(factors) {
+        for (integers, line) in integers.iter().zip(lines) {
+            for lane in 0..WIDTH {
+                line.0[lane] = f32::from(integers[lane]) * factor.0[lane];
             }
         }
     }
@@ -253,7 +523,14 @@ mod tests {
 
     #[test]
     fn outputs_are_chains_over_the_inputs_on_every_instruction_set() {
-        for (rows, inputs, outputs) in [(1, 1, 1), (13, 7, 33), (8, 40, 64), (31, 65, 100)] {
+        for (rows, inputs, outputs) in [
+            (1, 1, 1),
+            (13, 7, 33),
+            (8, 40, 64),
+            (31, 65, 100),
+            (1, 300, 1000),
+            (70, 64, 100),
+        ] {
             let (x, matrix) = (random(rows * inputs, 1), random(outputs * inputs, 2));
             let (top, bottom) = matrix.split_at(inputs * (outputs / 2));
             let weight = Packed::new(inputs, &[top, bottom]);
@@ -265,13 +542,56 @@ mod tests {
                 .map(|at| chain(at / outputs, at % outputs))
                 .collect();
             for arch in [Arch::new(), Arch::Scalar] {
-                let mut out = vec![f32::NAN; rows * outputs];
-                matmul(arch, &x, &weight, &mut Buffers::default(), &mut out);
-                assert_eq!(out, expected, "{rows} {inputs} {outputs} {arch:?}");
+                for threads in [1, 2, 3] {
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    let mut buffers: Vec<Buffers> =
+                        (0..threads).map(|_| Buffers::default()).collect();
+                    matmul(arch, &x, &weight, &mut buffers, &mut out);
+                    assert_eq!(
+                        out, expected,
+                        "{rows} {inputs} {outputs} {arch:?} {threads}"
+                    );
+                }
             }
             let mut row = vec![0.0; inputs];
             weight.row(outputs - 1, &mut row);
             assert_eq!(row, matrix[(outputs - 1) * inputs..]);
+        }
+    }
+    #[test]
+    fn integers_give_the_bits_of_their_numbers() {
+        let mut rng = SplitMix64::new(4);
+        for (rows, inputs, outputs) in [(1, 32, 1), (1, 192, 700), (9, 320, 65), (40, 64, 100)] {
+            let matrix = Quantised {
+                integers: (0..inputs * outputs)
+                    .map(|_| rng.below(256) as u8 as i8)
+                    .collect(),
+                factors: random(inputs / GROUP * outputs, 5),
+            };
+            let numbers: Vec<f32> = matrix
+                .integers
+                .iter()
+                .enumerate()
+                .map(|(at, &q)| f32::from(q) * matrix.factors[at / GROUP])
+                .collect();
+            let whole = Packed::new(inputs, &[&numbers]);
+            let kept = Packed::quantised(inputs, &[&matrix]);
+            assert!(kept.bytes() < whole.bytes());
+            let x = random(rows * inputs, 6);
+            for threads in [1, 2] {
+                let product = |weight: &Packed| {
+                    let mut buffers: Vec<Buffers> =
+                        (0..threads).map(|_| Buffers::default()).collect();
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    matmul(Arch::new(), &x, weight, &mut buffers, &mut out);
+                    out
+                };
+                assert_eq!(product(&whole), product(&kept));
+            }
+            let (mut a, mut b) = (vec![0.0; inputs], vec![0.0; inputs]);
+            whole.row(outputs - 1, &mut a);
+            kept.row(outputs - 1, &mut b);
+            assert_eq!(a, b);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Causal attention with grouped keys over packed sequences; never across their borders.
+//! Causal attention with grouped keys over packed sequences; never across their borders, but for a beginning that
+//! several of them share.
 //!
 //! Works in tiles of [`TILE`] queries against all keys up to the tile's end, so no score matrix is larger than
 //! `[TILE, t]`. The forward keeps one log-sum-exp a query and head; the backward recomputes the scores.
@@ -10,7 +11,20 @@ use super::{Real, simd_fn};
 /// Queries handled at once.
 pub(crate) const TILE: usize = 64;
 
-/// Sizes of an attention: heads, their width, and the lengths of the packed sequences.
+/// Tokens of a batch that follow each other in one sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Its first token.
+    pub(crate) start: usize,
+    /// Its tokens.
+    pub(crate) len: usize,
+    /// The first token of the segment that comes before it, and that it sees wholly.
+    pub(crate) before: usize,
+    /// The tokens of that one; 0 when there is none.
+    pub(crate) before_len: usize,
+}
+
+/// Sizes of an attention: heads, their width, and the packed segments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'a> {
     /// Query heads.
@@ -19,8 +33,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) key_heads: usize,
     /// Width of a head.
     pub(crate) dim: usize,
-    /// Tokens of each sequence.
-    pub(crate) lens: &'a [usize],
+    /// The segments, one after another.
+    pub(crate) segments: &'a [Segment],
 }
 
 impl Shape<'_> {
@@ -38,13 +52,19 @@ impl Shape<'_> {
 
     /// Values the forward and backward passes need as room for scores.
     pub(crate) fn score_room(&self) -> usize {
-        TILE * self.lens.iter().copied().max().unwrap_or(0)
+        let seen = self.segments.iter().map(|one| one.before_len + one.len);
+        TILE * seen.max().unwrap_or(0)
     }
 
-    /// Calls `f` for each sequence, head and tile of queries.
+    /// Calls `f` for each segment, head and tile of queries.
     fn each_tile(&self, mut f: impl FnMut(Tile)) {
-        let mut start = 0;
-        for &len in self.lens {
+        for segment in self.segments {
+            let Segment {
+                start,
+                len,
+                before,
+                before_len,
+            } = *segment;
             for head in 0..self.heads {
                 for first in (0..len).step_by(TILE) {
                     let rows = TILE.min(len - first);
@@ -54,25 +74,42 @@ impl Shape<'_> {
                         first,
                         rows,
                         keys: first + rows,
+                        before,
+                        before_len,
                         head,
                         key_head,
                     });
                 }
             }
-            start += len;
         }
     }
 }
 
-/// Queries `first..first + rows` of one head, in the sequence that begins at token `start`.
+/// Queries `first..first + rows` of one head, in the segment that begins at token `start`.
 #[derive(Clone, Copy)]
 struct Tile {
     start: usize,
     first: usize,
     rows: usize,
     keys: usize,
+    before: usize,
+    before_len: usize,
     head: usize,
     key_head: usize,
+}
+
+impl Tile {
+    /// Keys that its last query sees.
+    fn all_keys(&self) -> usize {
+        self.before_len + self.keys
+    }
+
+    /// Where its keys lie: (first token, tokens, column of the scores), own ones first.
+    fn spans(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let own = (self.start, self.keys, self.before_len);
+        let before = (self.before, self.before_len, 0);
+        std::iter::once(own).chain((self.before_len > 0).then_some(before))
+    }
 }
 
 /// Queries, keys and values; values may sit inside wider rows.
@@ -93,15 +130,15 @@ impl<'a, T: Real> Inputs<'a, T> {
         query_rows(self.q, shape, tile)
     }
 
-    fn k_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
+    fn k_span(&self, shape: &Shape<'_>, tile: Tile, start: usize, keys: usize) -> Mat<'a, T> {
         let width = shape.key_width();
-        let from = tile.start * width + tile.key_head * shape.dim;
-        Mat::strided(&self.k[from..], tile.keys, shape.dim, width)
+        let from = start * width + tile.key_head * shape.dim;
+        Mat::strided(&self.k[from..], keys, shape.dim, width)
     }
 
-    fn v_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
-        let from = tile.start * self.v_stride + tile.key_head * shape.dim;
-        Mat::strided(&self.v[from..], tile.keys, shape.dim, self.v_stride)
+    fn v_span(&self, shape: &Shape<'_>, tile: Tile, start: usize, keys: usize) -> Mat<'a, T> {
+        let from = start * self.v_stride + tile.key_head * shape.dim;
+        Mat::strided(&self.v[from..], keys, shape.dim, self.v_stride)
     }
 }
 
@@ -129,28 +166,24 @@ pub(crate) fn attention<T: Real>(
     room: &mut [T],
 ) {
     shape.each_tile(|tile| {
-        let scores = &mut room[..tile.rows * tile.keys];
-        let (q, k) = (inputs.q_tile(shape, tile), inputs.k_tile(shape, tile));
-        matmul(
-            MatMut::new(scores, tile.rows, tile.keys),
-            Write::Set,
-            q,
-            k.t(),
-        );
+        let (rows, all) = (tile.rows, tile.all_keys());
+        let scores = &mut room[..rows * all];
+        let q = inputs.q_tile(shape, tile);
+        for (start, keys, column) in tile.spans() {
+            let k = inputs.k_span(shape, tile, start, keys);
+            let out = MatMut::strided(&mut scores[column..], rows, keys, all);
+            matmul(out, Write::Set, q, k.t());
+        }
         let lse = &mut lse[(tile.start + tile.first) * shape.heads + tile.head..];
-        softmax_rows(
-            scores,
-            tile.keys,
-            tile.first,
-            shape.scale(),
-            lse,
-            shape.heads,
-        );
-        let (p, v) = (
-            Mat::new(scores, tile.rows, tile.keys),
-            inputs.v_tile(shape, tile),
-        );
-        matmul(query_rows_mut(out, shape, tile), Write::Set, p, v);
+        let seen = tile.before_len + tile.first;
+        softmax_rows(scores, all, seen, shape.scale(), lse, shape.heads);
+        let mut write = Write::Set;
+        for (start, keys, column) in tile.spans() {
+            let v = inputs.v_span(shape, tile, start, keys);
+            let p = Mat::strided(&scores[column..], rows, keys, all);
+            matmul(query_rows_mut(out, shape, tile), write, p, v);
+            write = Write::Add;
+        }
     });
 }
 
@@ -207,17 +240,19 @@ pub(crate) fn attention_backward<T: Real>(
         row[..width].fill(T::ZERO);
     }
     shape.each_tile(|tile| {
-        let (rows, keys) = (tile.rows, tile.keys);
-        let (p, ds) = room.split_at_mut(rows * keys);
-        let ds = &mut ds[..rows * keys];
-        let (q, k, v) = (
-            inputs.q_tile(shape, tile),
-            inputs.k_tile(shape, tile),
-            inputs.v_tile(shape, tile),
-        );
+        let (rows, all) = (tile.rows, tile.all_keys());
+        let (p, ds) = room.split_at_mut(rows * all);
+        let ds = &mut ds[..rows * all];
+        let q = inputs.q_tile(shape, tile);
         let dout_tile = query_rows(dout, shape, tile);
-        matmul(MatMut::new(p, rows, keys), Write::Set, q, k.t());
-        matmul(MatMut::new(ds, rows, keys), Write::Set, dout_tile, v.t());
+        for (start, keys, column) in tile.spans() {
+            let k = inputs.k_span(shape, tile, start, keys);
+            let v = inputs.v_span(shape, tile, start, keys);
+            let scores = MatMut::strided(&mut p[column..], rows, keys, all);
+            matmul(scores, Write::Set, q, k.t());
+            let slopes = MatMut::strided(&mut ds[column..], rows, keys, all);
+            matmul(slopes, Write::Set, dout_tile, v.t());
+        }
         let token = tile.start + tile.first;
         let from = token * shape.query_width() + tile.head * shape.dim;
         let forward = Forward {
@@ -228,15 +263,22 @@ pub(crate) fn attention_backward<T: Real>(
             lse: &lse[token * shape.heads + tile.head..],
             heads: shape.heads,
         };
-        softmax_rows_backward(p, ds, keys, tile.first, shape.scale(), forward);
-        let (p, ds) = (Mat::new(p, rows, keys), Mat::new(ds, rows, keys));
-        matmul(query_rows_mut(dq, shape, tile), Write::Set, ds, k);
-        let from = tile.start * width + tile.key_head * shape.dim;
-        let dk = MatMut::strided(&mut dk[from..], keys, shape.dim, width);
-        matmul(dk, Write::Add, ds.t(), q);
-        let from = tile.start * v_stride + tile.key_head * shape.dim;
-        let dv = MatMut::strided(&mut dv[from..], keys, shape.dim, v_stride);
-        matmul(dv, Write::Add, p.t(), dout_tile);
+        let seen = tile.before_len + tile.first;
+        softmax_rows_backward(p, ds, all, seen, shape.scale(), forward);
+        let mut write = Write::Set;
+        for (start, keys, column) in tile.spans() {
+            let p = Mat::strided(&p[column..], rows, keys, all);
+            let ds = Mat::strided(&ds[column..], rows, keys, all);
+            let k = inputs.k_span(shape, tile, start, keys);
+            matmul(query_rows_mut(dq, shape, tile), write, ds, k);
+            write = Write::Add;
+            let from = start * width + tile.key_head * shape.dim;
+            let dk = MatMut::strided(&mut dk[from..], keys, shape.dim, width);
+            matmul(dk, Write::Add, ds.t(), q);
+            let from = start * v_stride + tile.key_head * shape.dim;
+            let dv = MatMut::strided(&mut dv[from..], keys, shape.dim, v_stride);
+            matmul(dv, Write::Add, p.t(), dout_tile);
+        }
     });
 }
 

@@ -3,16 +3,23 @@
 //! Queries and keys may be normalised by head first (Qwen3), so both happen in one pass over a
 //! token's row.
 
+use std::sync::OnceLock;
+
 use super::norm::{norm_row, norm_row_backward};
 use super::{Real, simd_fn};
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, RopeScaling};
 
-/// Cosines and sines of every position, `[positions, head_dim / 2]` each.
+/// Positions whose angles are computed together, when the first of them is asked for.
+const PAGE: usize = 512;
+
+/// Cosines and sines of every position, made page by page as they are needed: a context of a million positions
+/// costs nothing until it is used.
 #[derive(Clone, Debug)]
 pub(crate) struct RopeTable<T> {
     half: usize,
-    cos: Vec<T>,
-    sin: Vec<T>,
+    frequencies: Vec<f32>,
+    /// Of each page the cosines, then the sines, `[PAGE, head_dim / 2]` each.
+    pages: Vec<OnceLock<Vec<T>>>,
 }
 
 impl<T: Real> RopeTable<T> {
@@ -20,47 +27,74 @@ impl<T: Real> RopeTable<T> {
     ///
     /// Angles are rounded to `f32` before the cosine is taken, as the models were trained.
     pub(crate) fn new(config: &ModelConfig) -> Self {
-        let half = config.head_dim / 2;
-        let frequencies: Vec<f32> = frequencies(config);
-        let mut table = Self {
-            half,
-            cos: Vec::new(),
-            sin: Vec::new(),
-        };
-        for position in 0..config.max_position_embeddings {
-            for frequency in &frequencies {
-                let angle = f64::from(position as f32 * frequency);
-                table.cos.push(T::from_f64(angle.cos()));
-                table.sin.push(T::from_f64(angle.sin()));
-            }
+        let count = config.max_position_embeddings.div_ceil(PAGE);
+        Self {
+            half: config.head_dim / 2,
+            frequencies: frequencies(config),
+            pages: (0..count).map(|_| OnceLock::new()).collect(),
         }
-        table
     }
 
     /// Cosines and sines of a position.
     #[inline(always)]
     pub(crate) fn at(&self, position: usize) -> (&[T], &[T]) {
-        let range = position * self.half..(position + 1) * self.half;
-        (&self.cos[range.clone()], &self.sin[range])
+        let page = self.pages[position / PAGE].get_or_init(|| self.page(position / PAGE));
+        let (cos, sin) = page.split_at(PAGE * self.half);
+        let first = position % PAGE * self.half;
+        (
+            &cos[first..first + self.half],
+            &sin[first..first + self.half],
+        )
+    }
+
+    #[cold]
+    fn page(&self, index: usize) -> Vec<T> {
+        let positions = index * PAGE..(index + 1) * PAGE;
+        let angles = positions.flat_map(|position| {
+            let angle = move |frequency: &f32| f64::from(position as f32 * frequency);
+            self.frequencies.iter().map(angle)
+        });
+        let cos = angles.clone().map(|angle| T::from_f64(angle.cos()));
+        cos.chain(angles.map(|angle| T::from_f64(angle.sin())))
+            .collect()
     }
 }
 
 /// Turn per position of each coordinate pair, with Llama 3's stretching when configured.
 fn frequencies(config: &ModelConfig) -> Vec<f32> {
-    (0..config.head_dim / 2)
-        .map(|pair| {
-            let exponent = 2.0 * pair as f64 / config.head_dim as f64;
-            let frequency = config.rope_theta.powf(-exponent);
-            let Some(scaling) = &config.rope_scaling else {
-                return frequency as f32;
-            };
-            let context = scaling.original_max_position_embeddings as f64;
-            let turns = context * frequency / std::f64::consts::TAU;
-            let span = scaling.high_freq_factor - scaling.low_freq_factor;
-            let share = ((turns - scaling.low_freq_factor) / span).clamp(0.0, 1.0);
-            (frequency * (share + (1.0 - share) / scaling.factor)) as f32
-        })
-        .collect()
+    let plain = plain_frequencies(config.rope_theta, config.head_dim);
+    match &config.rope_scaling {
+        None => plain.map(|frequency| frequency as f32).collect(),
+        Some(scaling) => scaled_shares(config.rope_theta, config.head_dim, scaling)
+            .zip(plain)
+            .map(|(share, frequency)| (frequency * share) as f32)
+            .collect(),
+    }
+}
+
+fn plain_frequencies(theta: f64, dim: usize) -> impl Iterator<Item = f64> {
+    (0..dim / 2).map(move |pair| theta.powf(-2.0 * pair as f64 / dim as f64))
+}
+
+/// What Llama 3's stretching multiplies each turn by.
+pub(crate) fn scaled_shares(
+    theta: f64,
+    dim: usize,
+    scaling: &RopeScaling,
+) -> impl Iterator<Item = f64> + use<> {
+    let RopeScaling {
+        factor,
+        low_freq_factor,
+        high_freq_factor,
+        original_max_position_embeddings,
+    } = *scaling;
+    plain_frequencies(theta, dim).map(move |frequency| {
+        let context = original_max_position_embeddings as f64;
+        let turns = context * frequency / std::f64::consts::TAU;
+        let span = high_freq_factor - low_freq_factor;
+        let share = ((turns - low_freq_factor) / span).clamp(0.0, 1.0);
+        share + (1.0 - share) / factor
+    })
 }
 
 /// Turns one head forward in place.

@@ -1,4 +1,4 @@
-//! Models on disk: Hugging Face folders, read and written, and GGUF files, read.
+//! Models on disk: Hugging Face folders and GGUF files, read and written.
 //!
 //! Weights come out as `f32` on the CPU under Hugging Face names, checked against the configuration. What is written
 //! depends on what is written alone: equal checkpoints give equal bytes.
@@ -18,7 +18,7 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::weights::Weights;
 
 pub use self::files::COMPANIONS;
-pub use self::gguf::load_gguf;
+pub use self::gguf::{GgufPrecision, load_gguf, save_gguf};
 pub use self::safetensors::{Precision, SaveOptions};
 
 const CONFIG_FILE: &str = "config.json";
@@ -36,6 +36,18 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Reads a Hugging Face model folder, or a GGUF file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load) and [`load_gguf`].
+    pub fn open(path: &Path) -> Result<Self, LmError> {
+        if path.is_dir() {
+            Self::load(path)
+        } else {
+            load_gguf(path)
+        }
+    }
+
     /// Reads a Hugging Face model folder: `config.json`, `model.safetensors` or its shards, and the files of
     /// [`COMPANIONS`] that are there.
     ///

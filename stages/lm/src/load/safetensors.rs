@@ -22,6 +22,8 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 pub enum Precision {
     /// As they are.
     F32,
+    /// Rounded to nearest even; a value that does not fit is an error.
+    F16,
     /// Rounded to nearest even.
     Bf16,
 }
@@ -31,6 +33,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
+            Self::F16 => "float16",
             Self::Bf16 => "bfloat16",
         }
     }
@@ -38,6 +41,7 @@ impl Precision {
     fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
             Self::Bf16 => Dtype::BF16,
         }
     }
@@ -45,8 +49,27 @@ impl Precision {
     fn size(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::F16 | Self::Bf16 => 2,
         }
+    }
+
+    /// Values as the bytes that are written; none when one does not fit.
+    pub(super) fn encode(self, values: &[f32]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Self::F16 => {
+                let fits = |v: &f32| !v.is_finite() || f16::from_f32(*v).is_finite();
+                if !values.iter().all(fits) {
+                    return None;
+                }
+                let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes());
+                bytes.collect()
+            }
+            Self::Bf16 => values
+                .iter()
+                .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
+                .collect(),
+        })
     }
 }
 
@@ -236,13 +259,12 @@ fn save_file(
     let mut tensors = Vec::new();
     for name in names {
         let values = weights.values(name)?;
-        let bytes = match precision {
-            Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Precision::Bf16 => values
-                .iter()
-                .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
-                .collect(),
+        let too_large = || LmError::Tensor {
+            file: Some(path.to_owned()),
+            name: name.clone(),
+            reason: "has a value too large for float16; take bfloat16".into(),
         };
+        let bytes = precision.encode(&values).ok_or_else(too_large)?;
         let stored = Stored {
             shape: weights.get(name)?.dims().to_vec(),
             dtype: precision.dtype(),

@@ -9,6 +9,11 @@ const CHUNK_VALUES: usize = 1 << 18;
 /// Rows that a chunk holds at least, so that products stay efficient for large vocabularies.
 const CHUNK_ROWS: usize = 192;
 
+/// The most rows whose logits exist at once, on one thread.
+pub(crate) fn rows_at_once(vocabulary: usize) -> usize {
+    (CHUNK_VALUES / vocabulary).max(CHUNK_ROWS)
+}
+
 /// Hidden states of the positions of interest and the head that reads them.
 ///
 /// # Shapes
@@ -33,7 +38,7 @@ impl<T: Real> Head<'_, T> {
     /// Rows `first..first + count`, chunk after chunk, all of about one size.
     fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
         let rows = self.rows();
-        let most = (CHUNK_VALUES / self.vocabulary).max(CHUNK_ROWS);
+        let most = rows_at_once(self.vocabulary);
         let count = rows.div_ceil(most);
         (0..count).map(move |chunk| {
             let first = chunk * rows / count;

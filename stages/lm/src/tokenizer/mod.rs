@@ -125,6 +125,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The bytes that a token adds to a text; none for an id outside the vocabulary.
+    pub fn bytes_of(&self, id: u32) -> Vec<u8> {
+        let token = self.id_to_token(id);
+        token.map_or_else(Vec::new, |token| bytes::of_token(&token))
+    }
+
     /// Whether decoding may skip this id.
     pub fn is_special(&self, id: u32) -> bool {
         self.added.get(&id).copied().unwrap_or(false)

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use super::accumulate::Worker;
 use super::target::{LossTarget, PolicyTarget, Sequence, TopKTarget};
-use crate::decoder::{Decoder, Keep, PackedBatch, Scratch};
+use crate::decoder::{Decoder, Keep, Packing, Scratch};
 use crate::error::LmError;
 use crate::kernels::Real;
 use crate::loss::head::Head;
@@ -49,20 +49,27 @@ impl AddAssign for Sums {
     }
 }
 
-/// Computes the gradients of a chunk into its worker.
+/// Computes the gradients of a chunk into its worker. Neighbours that begin alike are computed behind one copy of that,
+/// see [`Packing::sharing`] for `share`.
 ///
 /// # Errors
 /// [`LmError::Shape`] for a sequence that the model cannot read.
 pub(crate) fn differentiate<T: Real>(
     decoder: &Decoder<T>,
     sequences: &[Scaled<'_>],
+    share: usize,
     keep: Keep,
     worker: &mut Worker<T>,
 ) -> Result<Sums, LmError> {
-    let batch = PackedBatch::new(sequences.iter().map(|one| one.sequence.ids.as_slice()));
-    let mut rows = Rows::new(sequences);
+    let ids: Vec<&[u32]> = sequences
+        .iter()
+        .map(|one| one.sequence.ids.as_slice())
+        .collect();
+    let packing = Packing::sharing(&ids, share);
+    let batch = &packing.batch;
+    let mut rows = Rows::new(sequences, &packing);
     let Worker { gradients, scratch } = worker;
-    let saved = decoder.forward(&batch, &rows.tokens, keep, scratch)?;
+    let saved = decoder.forward(batch, &rows.tokens, keep, scratch)?;
     let head = Head {
         hidden: &saved.hidden,
         head: decoder.head(),
@@ -101,14 +108,13 @@ struct RowRoom<T> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(sequences: &[Scaled<'a>]) -> Self {
-        let (mut tokens, mut origin, mut start) = (Vec::new(), Vec::new(), 0);
-        for &one in sequences {
+    fn new(sequences: &[Scaled<'a>], packing: &Packing) -> Self {
+        let (mut tokens, mut origin) = (Vec::new(), Vec::new());
+        for (number, &one) in sequences.iter().enumerate() {
             for (at, &position) in one.sequence.loss.positions().iter().enumerate() {
-                tokens.push(start + position as usize - 1);
+                tokens.push(packing.token(number, position as usize - 1));
                 origin.push((one, at));
             }
-            start += one.sequence.ids.len();
         }
         Self {
             tokens,

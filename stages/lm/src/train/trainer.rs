@@ -7,7 +7,7 @@ use super::gate::gradient_gate;
 use super::schedule::Schedule;
 use super::target::Sequence;
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, Gradients, Keep};
+use crate::decoder::{Decoder, Gradients, Keep, groups};
 use crate::error::LmError;
 use crate::kernels::Real;
 use crate::policy::loss::Parts;
@@ -34,6 +34,8 @@ pub struct TrainConfig {
     pub normalisation: Normalisation,
     /// About how many tokens a thread handles at once. Moves results in the last bits.
     pub chunk_tokens: usize,
+    /// Compute what neighbouring sequences begin with once for all of them. Moves results in the last bits.
+    pub share_prompts: bool,
     /// Compute layers twice instead of keeping their intermediates. Does not move results.
     pub recompute: bool,
     /// Threads. Does not move results.
@@ -48,6 +50,7 @@ impl TrainConfig {
             schedule,
             normalisation: Normalisation::Global,
             chunk_tokens: 640,
+            share_prompts: true,
             recompute: false,
             threads: 1,
         }
@@ -63,8 +66,10 @@ pub struct UpdateStats {
     pub grad_norm: f64,
     /// The learning rate.
     pub rate: f64,
-    /// Tokens read.
+    /// Tokens of the sequences.
     pub tokens: usize,
+    /// Tokens that were computed: fewer when beginnings are shared.
+    pub computed: usize,
     /// Positions with a loss.
     pub positions: usize,
     /// Means of the policy loss's parts; 0 without one.
@@ -132,10 +137,11 @@ impl<T: Real> Trainer<T> {
     /// [`LmError::Shape`] for a sequence or target that does not fit; [`LmError::Config`] when no
     /// position has weight.
     pub fn gradients(&mut self, sequences: &[Sequence]) -> Result<f64, LmError> {
-        Ok(self.sums(sequences)?.loss)
+        Ok(self.sums(sequences)?.0.loss)
     }
 
-    fn sums(&mut self, sequences: &[Sequence]) -> Result<Sums, LmError> {
+    /// The sums over all positions, and the tokens that were computed.
+    fn sums(&mut self, sequences: &[Sequence]) -> Result<(Sums, usize), LmError> {
         if sequences.is_empty() {
             return Err(LmError::Config(
                 "an update needs at least one sequence".into(),
@@ -145,11 +151,18 @@ impl<T: Real> Trainer<T> {
             sequence.check(self.decoder.config())?;
         }
         let scaled = scale(sequences, self.config.normalisation)?;
-        let lens: Vec<usize> = sequences
-            .iter()
-            .map(|sequence| sequence.ids.len())
+        let ids: Vec<&[u32]> = sequences.iter().map(|one| one.ids.as_slice()).collect();
+        let share = if self.config.share_prompts {
+            self.config.chunk_tokens
+        } else {
+            0
+        };
+        let groups = groups(&ids, share);
+        let lens: Vec<usize> = groups.iter().map(|group| group.tokens).collect();
+        let chunks: Vec<_> = cut(&lens, self.config.chunk_tokens)
+            .into_iter()
+            .map(|part| groups[part.start].sequences.start..groups[part.end - 1].sequences.end)
             .collect();
-        let chunks = cut(&lens, self.config.chunk_tokens);
         let keep = if self.config.recompute {
             Keep::Inputs
         } else {
@@ -157,14 +170,14 @@ impl<T: Real> Trainer<T> {
         };
         let decoder = &self.decoder;
         let work = |at: usize, worker: &mut Worker<T>| {
-            chunk::differentiate(decoder, &scaled[chunks[at].clone()], keep, worker)
+            chunk::differentiate(decoder, &scaled[chunks[at].clone()], share, keep, worker)
         };
         let sums = accumulate(chunks.len(), &mut self.workers, &mut self.total, work)?;
         let mut total = Sums::default();
         for sum in sums {
             total += sum;
         }
-        Ok(total)
+        Ok((total, lens.iter().sum()))
     }
 
     /// One update on a batch.
@@ -173,7 +186,7 @@ impl<T: Real> Trainer<T> {
     /// As [`Self::gradients`]; [`LmError::Config`] when the loss is not finite and [`LmError::Tensor`] when a tensor's
     /// gradient is missing or not finite, with the weights unchanged.
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
-        let Sums { loss, policy } = self.sums(sequences)?;
+        let (Sums { loss, policy }, computed) = self.sums(sequences)?;
         let update = self.optimizer.updates();
         if !loss.is_finite() {
             return Err(LmError::Config(format!(
@@ -193,6 +206,7 @@ impl<T: Real> Trainer<T> {
             grad_norm,
             rate,
             tokens: sequences.iter().map(|sequence| sequence.ids.len()).sum(),
+            computed,
             positions: sequences
                 .iter()
                 .map(|sequence| sequence.loss.positions().len())

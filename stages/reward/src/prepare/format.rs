@@ -3,7 +3,7 @@
 use starling_text::json::{Map, Value};
 use starling_text::python;
 
-use super::{DropReason, Drops, object, take, take_parsed, toolace, toolmind};
+use super::{Change, DropReason, Drops, object, take, take_parsed, toolace, toolmind};
 use crate::Mode;
 
 /// A corpus whose rows can be brought into the unified form.
@@ -29,6 +29,17 @@ pub struct Formatter {
     drops: Drops,
 }
 
+/// What became of one raw row.
+#[derive(Debug, Default)]
+pub struct Formatted {
+    /// No row, one row, or, for ToolACE, several.
+    pub rows: Vec<Value>,
+    /// Why the row was dropped; for ToolACE why turns of it were.
+    pub drops: Vec<DropReason>,
+    /// What was changed on the way, besides the form.
+    pub changes: Vec<Change>,
+}
+
 impl Formatter {
     /// Starts a corpus.
     pub fn new(corpus: Corpus, mode: Mode) -> Self {
@@ -43,32 +54,51 @@ impl Formatter {
 
     /// Formats the next raw row into no row, one row, or, for ToolACE, several.
     pub fn push(&mut self, raw: &Value) -> Vec<Value> {
-        let index = self.read;
+        let formatted = format_row(self.corpus, raw, self.read, self.emitted, self.mode);
         self.read += 1;
-        let rows = match self.corpus {
-            Corpus::ToolAce => toolace::rows(raw, index, self.mode, &mut self.drops),
-            Corpus::Xlam => self.one(xlam(raw, self.mode)),
-            Corpus::ToolMind => self.one(toolmind::row(raw, index, self.mode)),
-            Corpus::Hammer => self.one(hammer(raw, self.emitted)),
-        };
-        self.emitted += rows.len();
-        rows
+        self.emitted += formatted.rows.len();
+        for reason in formatted.drops {
+            *self.drops.entry(reason).or_default() += 1;
+        }
+        formatted.rows
     }
 
     /// What was dropped so far. For ToolACE turns are counted, else rows.
     pub fn drops(&self) -> &Drops {
         &self.drops
     }
+}
 
-    fn one(&mut self, row: Result<Value, DropReason>) -> Vec<Value> {
-        match row {
-            Ok(row) => vec![row],
-            Err(reason) => {
-                *self.drops.entry(reason).or_default() += 1;
-                Vec::new()
-            }
-        }
+impl Corpus {
+    /// Whether the id of a row may depend on how many rows came out before it, and not on its place alone.
+    pub fn numbers_what_it_emits(self) -> bool {
+        self == Self::Hammer
     }
+}
+
+/// Formats one raw row: the one at `index` of its corpus, after `emitted` rows came out of those before it.
+pub fn format_row(
+    corpus: Corpus,
+    raw: &Value,
+    index: usize,
+    emitted: usize,
+    mode: Mode,
+) -> Formatted {
+    let mut formatted = Formatted::default();
+    let row = match corpus {
+        Corpus::ToolAce => {
+            toolace::rows(raw, index, mode, &mut formatted);
+            return formatted;
+        }
+        Corpus::Xlam => xlam(raw, mode),
+        Corpus::ToolMind => toolmind::row(raw, index, mode, &mut formatted.changes),
+        Corpus::Hammer => hammer(raw, emitted),
+    };
+    match row {
+        Ok(row) => formatted.rows.push(row),
+        Err(reason) => formatted.drops.push(reason),
+    }
+    formatted
 }
 
 fn xlam(raw: &Value, mode: Mode) -> Result<Value, DropReason> {

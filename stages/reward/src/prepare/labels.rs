@@ -31,6 +31,19 @@ impl Tag {
     }
 }
 
+impl Label {
+    /// The label as `{position, tags, turns, tool_call_num}`.
+    pub fn to_value(&self) -> Value {
+        let tags: Vec<Value> = self.tags.iter().map(|tag| tag.word().into()).collect();
+        object([
+            ("position", int(self.position)),
+            ("tags", tags.into()),
+            ("turns", int(self.turns)),
+            ("tool_call_num", int(self.calls)),
+        ])
+    }
+}
+
 /// The labels of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
@@ -91,49 +104,79 @@ fn label(messages: &[Value], position: usize) -> Option<Label> {
 /// Counts tags, combinations of tags, turns and calls over all messages of the assistant, or only over those
 /// that end their conversation; the summary counts all messages in either case.
 pub fn report<'a>(conversations: impl IntoIterator<Item = &'a [Value]>, only_last: bool) -> Value {
-    let mut total = 0;
-    let mut messages = 0;
-    let mut tags = Counts::default();
-    let mut combinations = Counts::default();
-    let mut turns = Counts::default();
-    let mut calls = Counts::default();
+    let mut report = LabelReport::new(only_last);
     for conversation in conversations {
-        total += 1;
-        let mut labels = label_messages(conversation);
-        messages += labels.len();
-        if only_last {
-            labels.retain(|label| label.position + 1 == conversation.len());
-        }
-        for label in labels {
-            let mut words: Vec<_> = label.tags.iter().map(|tag| tag.word()).collect();
-            words.iter().for_each(|word| tags.add(word));
-            words.sort_unstable();
-            combinations.add(&words.join("+"));
-            turns.add(&label.turns.to_string());
-            calls.add(&label.calls.to_string());
+        report.add(conversation.len(), &label_messages(conversation));
+    }
+    report.finish()
+}
+
+/// The counts of [`report`], taken one conversation at a time.
+#[derive(Default)]
+pub struct LabelReport {
+    only_last: bool,
+    total: usize,
+    messages: usize,
+    tags: Counts,
+    combinations: Counts,
+    turns: Counts,
+    calls: Counts,
+}
+
+impl LabelReport {
+    /// Starts counting.
+    pub fn new(only_last: bool) -> Self {
+        Self {
+            only_last,
+            ..Self::default()
         }
     }
-    combinations.0.sort_by(|_, a, _, b| b.cmp(a));
-    object([
-        (
-            "summary",
-            object([
-                ("total_conversations", int(total)),
-                ("total_assistant_messages", int(messages)),
-                ("only_stat_last_round", only_last.into()),
-            ]),
-        ),
-        ("tag_distribution", tags.section(Some("total_tags"), "tag")),
-        (
-            "tag_combination_distribution",
-            combinations.section(Some("total_combinations"), "combination"),
-        ),
-        ("turns_distribution", turns.section(None, "turns")),
-        (
-            "tool_call_num_distribution",
-            calls.section(None, "tool_call_num"),
-        ),
-    ])
+
+    /// Counts a conversation of so many messages with the labels of [`label_messages`].
+    pub fn add(&mut self, messages: usize, labels: &[Label]) {
+        self.total += 1;
+        self.messages += labels.len();
+        for label in labels {
+            if self.only_last && label.position + 1 != messages {
+                continue;
+            }
+            let mut words: Vec<_> = label.tags.iter().map(|tag| tag.word()).collect();
+            words.iter().for_each(|word| self.tags.add(word));
+            words.sort_unstable();
+            self.combinations.add(&words.join("+"));
+            self.turns.add(&label.turns.to_string());
+            self.calls.add(&label.calls.to_string());
+        }
+    }
+
+    /// The report.
+    pub fn finish(mut self) -> Value {
+        self.combinations.0.sort_by(|_, a, _, b| b.cmp(a));
+        object([
+            (
+                "summary",
+                object([
+                    ("total_conversations", int(self.total)),
+                    ("total_assistant_messages", int(self.messages)),
+                    ("only_stat_last_round", self.only_last.into()),
+                ]),
+            ),
+            (
+                "tag_distribution",
+                self.tags.section(Some("total_tags"), "tag"),
+            ),
+            (
+                "tag_combination_distribution",
+                self.combinations
+                    .section(Some("total_combinations"), "combination"),
+            ),
+            ("turns_distribution", self.turns.section(None, "turns")),
+            (
+                "tool_call_num_distribution",
+                self.calls.section(None, "tool_call_num"),
+            ),
+        ])
+    }
 }
 
 fn int(count: usize) -> Value {
@@ -146,7 +189,10 @@ struct Counts(IndexMap<String, usize>);
 
 impl Counts {
     fn add(&mut self, word: &str) {
-        *self.0.entry(word.to_owned()).or_default() += 1;
+        match self.0.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(self.0.insert(word.to_owned(), 1)),
+        }
     }
 
     fn section(&self, total_name: Option<&str>, prefix: &str) -> Value {

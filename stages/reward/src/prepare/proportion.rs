@@ -140,39 +140,93 @@ pub struct Selection {
     pub counts: Categories<usize>,
 }
 
+/// What the sampling looks at in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// What its last answer is.
+    pub categories: Categories<bool>,
+    /// How deep in the conversation that answer lies, in turns; 0 without one.
+    pub turns: usize,
+}
+
+impl Traits {
+    /// The traits of a conversation.
+    pub fn of(messages: &[Value]) -> Self {
+        Self {
+            categories: Categories::of(messages),
+            turns: label_last(messages).map_or(0, |label| label.turns),
+        }
+    }
+}
+
 /// Samples conversations. `prompt_tokens` gives the length of a row's prompt, exact or estimated; it is asked
 /// only for rows that the walk took.
 pub fn select(
     conversations: &[&[Value]],
     wanted: &Proportions,
-    mut prompt_tokens: impl FnMut(usize) -> usize,
+    prompt_tokens: impl FnMut(usize) -> usize,
 ) -> Selection {
-    let mut random = PythonRandom::new(wanted.seed);
-    let mut shuffled: Vec<usize> = (0..conversations.len()).collect();
-    random.shuffle(&mut shuffled);
-    let greedy = walk(conversations, &shuffled, wanted);
-    let fits = |&row: &usize| prompt_tokens(row) <= wanted.max_prompt_tokens;
-    let filtered: Vec<usize> = greedy.iter().copied().filter(fits).collect();
-    let taken = if filtered.len() > wanted.size {
-        let drawn = random.sample(filtered.len(), wanted.size);
-        drawn.into_iter().map(|i| filtered[i]).collect()
-    } else {
-        filtered.clone()
-    };
-    let mut counts = Categories::default();
-    taken
-        .iter()
-        .for_each(|&row| counts.add(&Categories::of(conversations[row])));
-    Selection {
-        shuffled,
-        greedy,
-        filtered,
-        taken,
-        counts,
+    let traits: Vec<Traits> = conversations.iter().map(|all| Traits::of(all)).collect();
+    Walk::new(&traits, wanted).finish(&traits, wanted, prompt_tokens)
+}
+
+/// The first half of the sampling: what is taken before the lengths of prompts are known.
+#[derive(Debug)]
+pub struct Walk {
+    random: PythonRandom,
+    shuffled: Vec<usize>,
+    greedy: Vec<usize>,
+}
+
+impl Walk {
+    /// Shuffles and walks.
+    pub fn new(traits: &[Traits], wanted: &Proportions) -> Self {
+        let mut random = PythonRandom::new(wanted.seed);
+        let mut shuffled: Vec<usize> = (0..traits.len()).collect();
+        random.shuffle(&mut shuffled);
+        let greedy = walk(traits, &shuffled, wanted);
+        Self {
+            random,
+            shuffled,
+            greedy,
+        }
+    }
+
+    /// The rows whose prompts' lengths are asked for next.
+    pub fn taken(&self) -> &[usize] {
+        &self.greedy
+    }
+
+    /// Drops long prompts and draws the sample.
+    pub fn finish(
+        mut self,
+        traits: &[Traits],
+        wanted: &Proportions,
+        mut prompt_tokens: impl FnMut(usize) -> usize,
+    ) -> Selection {
+        let fits = |&row: &usize| prompt_tokens(row) <= wanted.max_prompt_tokens;
+        let filtered: Vec<usize> = self.greedy.iter().copied().filter(fits).collect();
+        let taken = if filtered.len() > wanted.size {
+            let drawn = self.random.sample(filtered.len(), wanted.size);
+            drawn.into_iter().map(|i| filtered[i]).collect()
+        } else {
+            filtered.clone()
+        };
+        let mut counts = Categories::default();
+        taken
+            .iter()
+            .for_each(|&row: &usize| counts.add(&traits[row].categories));
+        Selection {
+            shuffled: self.shuffled,
+            greedy: self.greedy,
+            filtered,
+            taken,
+            counts,
+        }
     }
 }
 
-fn walk(conversations: &[&[Value]], order: &[usize], wanted: &Proportions) -> Vec<usize> {
+fn walk(traits: &[Traits], order: &[usize], wanted: &Proportions) -> Vec<usize> {
     let least = wanted.min_counts();
     let mut counts = Categories::<usize>::default();
     let mut taken = Vec::new();
@@ -180,9 +234,8 @@ fn walk(conversations: &[&[Value]], order: &[usize], wanted: &Proportions) -> Ve
         if taken.len() >= wanted.target_size() {
             break;
         }
-        let messages = conversations[row];
-        let deep = label_last(messages).is_some_and(|label| label.turns > wanted.max_turns);
-        let categories = Categories::of(messages);
+        let Traits { categories, turns } = traits[row];
+        let deep = turns > wanted.max_turns;
         if deep || categories.response && counts.response >= least.response {
             continue;
         }

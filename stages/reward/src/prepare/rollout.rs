@@ -8,7 +8,7 @@ use starling_text::template::{ChatTemplate, Options};
 
 use super::{DropReason, messages, object, role};
 use crate::Mode;
-use crate::call::{Answer, split_thought};
+use crate::call::{Answer, CallFormat, split_thought};
 use crate::score::{Fault, generation_of, read_generation};
 use crate::tools::ToolSet;
 
@@ -43,7 +43,8 @@ pub fn judge_answer(tools: &ToolSet, text: &str, mode: Mode) -> Result<Value, Fa
     } else {
         format!("<think>{text}")
     };
-    let answer = read_generation(tools, &opened, mode).map_err(|(fault, _)| fault)?;
+    let answer =
+        read_generation(tools, &opened, CallFormat::Hermes, mode).map_err(|(fault, _)| fault)?;
     let (thought, _) = split_thought(generation_of(&opened)).map_err(Fault::Thoughts)?;
     let full = |text: &str| {
         if text.is_empty() {

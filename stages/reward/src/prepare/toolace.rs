@@ -3,26 +3,23 @@
 use starling_text::json::{self, Map, Value};
 use starling_text::python;
 
-use super::{DropReason, Drops, object, role, take, take_parsed};
+use super::{Change, DropReason, Formatted, object, role, take, take_parsed};
 use crate::Mode;
 use crate::tools::ToolSet;
 
-/// The rows of one conversation. Reasons are counted for each turn that is skipped, and once for what ends
-/// the conversation early; rows emitted before that stay.
-pub(super) fn rows(raw: &Value, index: usize, mode: Mode, drops: &mut Drops) -> Vec<Value> {
-    let mut rows = Vec::new();
-    if let Err(reason) = walk(raw, index, mode, drops, &mut rows) {
-        *drops.entry(reason).or_default() += 1;
+/// The rows of one conversation. Reasons are told for each turn that is skipped, and once for what ends the
+/// conversation early; rows emitted before that stay.
+pub(super) fn rows(raw: &Value, index: usize, mode: Mode, formatted: &mut Formatted) {
+    if let Err(reason) = walk(raw, index, mode, formatted) {
+        formatted.drops.push(reason);
     }
-    rows
 }
 
 fn walk(
     raw: &Value,
     index: usize,
     mode: Mode,
-    drops: &mut Drops,
-    rows: &mut Vec<Value>,
+    formatted: &mut Formatted,
 ) -> Result<(), DropReason> {
     let raw = raw.as_dict().ok_or(DropReason::NotAnObject)?;
     let tools = take_parsed(raw, "tools")?;
@@ -42,12 +39,17 @@ fn walk(
             Turn::Tool => history.push(spoken("tool", tool_content(message)?)),
             Turn::Text(content) => history.push(spoken("assistant", content.clone())),
             Turn::Calls(turn) => {
-                match checked_calls(turn, &tools, mode)? {
-                    Ok(more) => calls.extend(more),
+                match checked_calls(turn, &tools, mode, &mut formatted.changes)? {
+                    Ok(more) => {
+                        if !calls.is_empty() {
+                            formatted.changes.push(Change::TurnsMerged);
+                        }
+                        calls.extend(more);
+                    }
                     // What follows answers a call that is not there.
                     Err(reason) if !mode.is_faithful() => return Err(reason),
                     Err(reason) => {
-                        *drops.entry(reason).or_default() += 1;
+                        formatted.drops.push(reason);
                         continue;
                     }
                 }
@@ -61,12 +63,12 @@ fn walk(
                 ]));
             }
             Turn::Skipped(reason) => {
-                *drops.entry(reason).or_default() += 1;
+                formatted.drops.push(reason);
                 continue;
             }
         }
         if role(item) == Some("assistant") {
-            rows.push(object([
+            formatted.rows.push(object([
                 ("id", format!("toolace-{index}-{i}").into()),
                 ("messages", history.clone().into()),
                 ("tools", tools.clone()),
@@ -117,6 +119,7 @@ fn checked_calls(
     calls: &Value,
     tools: &Value,
     mode: Mode,
+    changes: &mut Vec<Change>,
 ) -> Result<Result<Vec<Value>, DropReason>, DropReason> {
     let calls = calls.as_list().ok_or(DropReason::WrongType("tool_calls"))?;
     let functions = calls
@@ -125,11 +128,16 @@ fn checked_calls(
         .collect::<Result<Vec<_>, _>>()?;
     Ok(functions
         .into_iter()
-        .map(|function| checked_call(function, tools, mode))
+        .map(|function| checked_call(function, tools, mode, changes))
         .collect())
 }
 
-fn checked_call(function: &Value, tools: &Value, mode: Mode) -> Result<Value, DropReason> {
+fn checked_call(
+    function: &Value,
+    tools: &Value,
+    mode: Mode,
+    changes: &mut Vec<Change>,
+) -> Result<Value, DropReason> {
     let function = function
         .as_dict()
         .ok_or(DropReason::WrongType("function"))?;
@@ -153,6 +161,9 @@ fn checked_call(function: &Value, tools: &Value, mode: Mode) -> Result<Value, Dr
                 .find_map(|tool| named(tool).filter(near).map(|name| (name, tool)))
         })
         .ok_or(DropReason::UnknownTool)?;
+    if name != wanted {
+        changes.push(Change::ToolRenamed);
+    }
     let arguments = take_parsed(function, "arguments")?;
     if mode.is_faithful() {
         check_faithfully(&arguments, take_parameters(tool)?)?;

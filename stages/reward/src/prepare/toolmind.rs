@@ -2,7 +2,7 @@
 
 use starling_text::json::{Map, Value};
 
-use super::{DropReason, object, take};
+use super::{Change, DropReason, object, take};
 use crate::Mode;
 use crate::call::next_span;
 
@@ -10,7 +10,12 @@ const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
 /// Brings one row into the unified form; other keys of it are kept.
-pub(super) fn row(raw: &Value, index: usize, mode: Mode) -> Result<Value, DropReason> {
+pub(super) fn row(
+    raw: &Value,
+    index: usize,
+    mode: Mode,
+    changes: &mut Vec<Change>,
+) -> Result<Value, DropReason> {
     let mut row = raw.as_dict().ok_or(DropReason::NotAnObject)?.clone();
     let conversations = row.shift_remove("conversations");
     let conversations = conversations.ok_or(DropReason::Missing("conversations"))?;
@@ -24,7 +29,10 @@ pub(super) fn row(raw: &Value, index: usize, mode: Mode) -> Result<Value, DropRe
     let tools = take(&row, "tools")?
         .as_list()
         .ok_or(DropReason::WrongType("tools"))?;
-    let tools = tools.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+    let tools = tools
+        .iter()
+        .map(|wrapped| tool(wrapped, changes))
+        .collect::<Result<Vec<_>, _>>()?;
     row.insert("tools".to_owned(), tools.into());
     row.insert("id".to_owned(), format!("toolmind_{index}").into());
     row.insert("messages".to_owned(), messages.into());
@@ -89,7 +97,7 @@ fn unwrap(wrapped: &Value) -> Value {
     wrapped.get("function").unwrap_or(wrapped).clone()
 }
 
-fn tool(wrapped: &Value) -> Result<Value, DropReason> {
+fn tool(wrapped: &Value, changes: &mut Vec<Change>) -> Result<Value, DropReason> {
     let Value::Dict(mut tool) = unwrap(wrapped) else {
         return Err(DropReason::WrongType("tools"));
     };
@@ -99,6 +107,7 @@ fn tool(wrapped: &Value) -> Result<Value, DropReason> {
             .shift_remove("arguments")
             .ok_or(DropReason::Missing("parameters"))?;
         tool.insert("parameters".to_owned(), parameters);
+        changes.push(Change::ParametersRenamed);
     }
     Ok(Value::Dict(tool))
 }

@@ -17,8 +17,15 @@ use crate::bfcl::py::{Class, Py, Raise, Reply, add_in_place, eq};
 /// Nesting at which Python's stack is full.
 const MAX_DEPTH: usize = 900;
 
-/// Entries that one walk may visit.
+/// Entries that one comparison or printing may visit, and that all directories may hold.
 const MAX_VISITS: usize = 1 << 20;
+
+/// Work that the walks of one instance may do in all, in bytes of the paths that they write. Copies of copies
+/// double a tree with every command, so that forty commands would be enough to fill any memory.
+const WALK_WORK: usize = 1 << 26;
+
+/// What a visited entry costs beside its path.
+const VISIT_WORK: usize = 64;
 
 type Contents = IndexMap<Arc<str>, Entry>;
 
@@ -56,6 +63,7 @@ pub(crate) struct FileSystem {
     tree: Arc<Tree>,
     current: usize,
     long_context: bool,
+    walk_work_left: usize,
 }
 
 impl Tree {
@@ -210,6 +218,7 @@ impl FileSystem {
             current: tree.root,
             tree: Arc::new(tree),
             long_context: setting.long_context,
+            walk_work_left: WALK_WORK,
         })
     }
 
@@ -245,12 +254,22 @@ impl FileSystem {
 
     pub(super) fn write_canonical(&self, out: &mut String) {
         let mut above = BTreeSet::new();
-        self.write_directory(out, self.tree.root, &mut above);
+        self.write_directory(out, self.tree.root, &mut above, &mut 0);
     }
 
-    fn write_directory(&self, out: &mut String, id: usize, above: &mut BTreeSet<usize>) {
+    /// A directory as JSON. One below itself is named as a loop, and so is one that comes after more entries than
+    /// can be visited.
+    fn write_directory(
+        &self,
+        out: &mut String,
+        id: usize,
+        above: &mut BTreeSet<usize>,
+        visits: &mut usize,
+    ) {
         let directory = &self.tree.directories[id];
-        if !above.insert(id) {
+        *visits += 1;
+        let is_new = *visits <= MAX_VISITS && above.len() <= MAX_DEPTH && above.insert(id);
+        if !is_new {
             out.push_str("{\"__loop__\":");
             write_text(out, &directory.name);
             out.push('}');
@@ -266,7 +285,7 @@ impl FileSystem {
             write_text(out, name);
             out.push(':');
             match *entry {
-                Entry::Directory(id) => self.write_directory(out, id, above),
+                Entry::Directory(id) => self.write_directory(out, id, above, visits),
                 Entry::File(id) => {
                     let file = &self.tree.files[id];
                     out.push_str("{\"__file__\":");

@@ -11,8 +11,8 @@ use num_traits::{One as _, Pow as _, Signed as _, Zero as _};
 use super::square_root::sqrt;
 use crate::bfcl::py::{Class, Py, Raise, Reply, repr, to_int};
 
-/// Most decimal digits that are computed; more would be a matter of minutes.
-const MAX_DIGITS: i64 = 100_000;
+/// Most decimal digits that are computed; more would be a matter of seconds, and soon of minutes.
+const MAX_DIGITS: i64 = 20_000;
 
 /// Bits a decimal digit.
 const BITS_PER_DIGIT: f64 = 3.321_928_094_887_362_6;

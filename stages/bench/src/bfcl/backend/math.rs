@@ -8,10 +8,18 @@ use crate::bfcl::py::{
 
 const NAME: &str = "MathAPI";
 
+/// Squared decimal digits that one instance computes beyond what is cheap: a handful of results of the greatest
+/// precision. Without a bound, a text of a megabyte asks for hours of work.
+const DIGIT_WORK: u64 = 4 * 20_000 * 20_000;
+
+/// Results of fewer digits are cheap and not counted.
+const CHEAP_DIGITS: i64 = 500;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Math {
     metres_per_unit: Py,
     imperial_factor: Py,
+    digit_work_left: u64,
 }
 
 fn error(text: impl Into<String>) -> Reply {
@@ -55,6 +63,7 @@ impl Math {
         Ok(Self {
             metres_per_unit: setting.tables.table(NAME, "metres_per_unit"),
             imperial_factor: setting.tables.table(NAME, "imperial_factor"),
+            digit_work_left: DIGIT_WORK,
         })
     }
 
@@ -62,7 +71,24 @@ impl Math {
         Vec::new()
     }
 
+    /// Takes the work of a result of this many digits from what may still be done.
+    fn spend_digits(&mut self, precision: &Py) -> Reply<()> {
+        let digits = match precision {
+            Py::Int(digits) if *digits > CHEAP_DIGITS => digits.unsigned_abs(),
+            // What is no number, or beyond all bounds, is answered by the function itself.
+            _ => return Ok(()),
+        };
+        let left = self
+            .digit_work_left
+            .checked_sub(digits.saturating_mul(digits));
+        self.digit_work_left = left.ok_or_else(Raise::limit)?;
+        Ok(())
+    }
+
     fn logarithm(&mut self, [value, base, precision]: [Py; 3]) -> Reply {
+        if let Err(raise) = self.spend_digits(&precision) {
+            return error(raise.text);
+        }
         match logarithm::logarithm(&value, &base, &precision) {
             Ok(result) => Ok(dict! {"result" => result}),
             Err(raise) => error(raise.text),
@@ -167,11 +193,11 @@ impl Math {
         const TEXT: &str = "Input must be a number or computation resulted in an invalid operation";
         match less(&number, &Py::Int(0)) {
             Ok(true) => error("Cannot calculate square root of a negative number"),
-            Ok(false) => or_error(
-                square_root::square_root(&number, &precision),
-                Class::Type,
-                TEXT,
-            ),
+            Ok(false) => {
+                let root =
+                    square_root::square_root(&number, &precision, || self.spend_digits(&precision));
+                or_error(root, Class::Type, TEXT)
+            }
             Err(_) => error(TEXT),
         }
     }

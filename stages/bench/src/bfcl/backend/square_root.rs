@@ -5,8 +5,8 @@ use num_traits::{Pow as _, Signed as _, Zero as _};
 
 use crate::bfcl::py::{Class, Py, Raise, Reply};
 
-/// Most digits that are computed; more would be a matter of minutes.
-const MAX_PRECISION: i64 = 100_000;
+/// Most digits that are computed; more would be a matter of seconds, and soon of minutes.
+const MAX_PRECISION: i64 = 20_000;
 
 /// A non-negative number: `digits * 10^exponent`.
 struct Decimal {
@@ -15,9 +15,11 @@ struct Decimal {
     exponent: i64,
 }
 
-/// The root of a number that is not negative, with `precision` significant digits.
-pub(super) fn square_root(number: &Py, precision: &Py) -> Reply {
+/// The root of a number that is not negative, with `precision` significant digits; `spend` is asked before the
+/// work is begun.
+pub(super) fn square_root(number: &Py, precision: &Py, spend: impl FnOnce() -> Reply<()>) -> Reply {
     let precision = digits(precision)?;
+    spend()?;
     let decimal = match number {
         Py::Float(float) if float.is_nan() => return Ok(object("NaN")),
         Py::Float(float) if float.is_infinite() => return Ok(object("Infinity")),
@@ -232,7 +234,9 @@ mod tests {
     use super::*;
 
     fn text(number: Py, precision: i64) -> String {
-        crate::bfcl::py::str(&square_root(&number, &Py::Int(precision)).expect("a number"))
+        crate::bfcl::py::str(
+            &square_root(&number, &Py::Int(precision), || Ok(())).expect("a number"),
+        )
     }
 
     #[test]

@@ -14,8 +14,11 @@ use crate::bfcl::number;
 /// Integers of more bits than this are not computed: they could not be printed anyway.
 const MAX_BITS: u64 = 1 << 16;
 
-/// Repeated sequences longer than this are not built.
-const MAX_LENGTH: usize = 1 << 20;
+/// Repeated sequences that hold more than this, counted down to the last character, are not built.
+const MAX_REPEATED: usize = 1 << 16;
+
+/// Joined sequences longer than this are not built.
+const MAX_JOINED: usize = 1 << 22;
 
 /// `a == b`
 pub(crate) fn eq(a: &Py, b: &Py) -> bool {
@@ -182,6 +185,15 @@ pub(crate) fn add_in_place(a: &Py, b: &Py) -> Reply {
 }
 
 fn add_as(a: &Py, b: &Py, operator: &str) -> Reply {
+    let length = |value: &Py| match value {
+        Py::Str(text) => text.len(),
+        Py::Bytes(bytes) => bytes.len(),
+        Py::List(items) | Py::Tuple(items) => items.len(),
+        _ => 0,
+    };
+    if length(a) + length(b) > MAX_JOINED {
+        return Err(Raise::limit());
+    }
     match (a, b) {
         (Py::Str(a), Py::Str(b)) => return Ok(format!("{}{}", &**a, &**b).into()),
         (Py::List(a), Py::List(b)) => return Ok([&a[..], &b[..]].concat().into()),
@@ -272,7 +284,7 @@ fn repeat(sequence: &Py, times: &Py) -> Reply {
         }
         other => usize::try_from(small(other).unwrap_or(0)).unwrap_or(0),
     };
-    if sequence.len()?.saturating_mul(times) > MAX_LENGTH {
+    if size(sequence).saturating_mul(times) > MAX_REPEATED {
         return Err(Raise::limit());
     }
     Ok(match sequence {
@@ -282,6 +294,22 @@ fn repeat(sequence: &Py, times: &Py) -> Reply {
         Py::Bytes(bytes) => Py::Bytes(bytes.repeat(times).into()),
         _ => return Err(Raise::limit()),
     })
+}
+
+/// Everything that printing a value would visit.
+fn size(value: &Py) -> usize {
+    match value {
+        Py::Str(text) => text.len(),
+        Py::Bytes(bytes) => bytes.len(),
+        Py::List(items) | Py::Tuple(items) | Py::Set(items) => {
+            items.iter().map(size).sum::<usize>() + items.len()
+        }
+        Py::Dict(dict) => {
+            let entries = dict.iter().map(|(key, value)| size(key) + size(value) + 1);
+            entries.sum()
+        }
+        _ => 1,
+    }
 }
 
 fn repeated(items: &[Py], times: usize) -> Vec<Py> {
@@ -417,7 +445,7 @@ fn int_power(base: &BigInt, exponent: i64) -> Reply {
         return Ok(base.pow(exponent as u32).into());
     }
     let bits = base.bits().saturating_mul(exponent.unsigned_abs());
-    if bits > 2 * MAX_BITS {
+    if bits > MAX_BITS {
         // Too long for Python to print, though not to compute.
         let text = "Exceeds the limit (4300 digits) for integer string conversion";
         return Err(Raise::value_error(text));

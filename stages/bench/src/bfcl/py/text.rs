@@ -216,8 +216,12 @@ pub(crate) fn response(value: &Py) -> Reply<String> {
 
 fn has_long_integer(value: &Py) -> bool {
     match value {
-        // A quick bound first: 4300 digits are 14285 bits.
-        Py::Big(int) => int.bits() > 14_280 && int.magnitude().to_string().len() > MAX_DIGITS,
+        // Quick bounds first, for writing digits takes long: 4300 of them are 14285 bits.
+        Py::Big(int) => match int.bits() {
+            0..=14_280 => false,
+            14_290.. => true,
+            _ => int.magnitude().to_string().len() > MAX_DIGITS,
+        },
         Py::List(items) | Py::Tuple(items) | Py::Set(items) => items.iter().any(has_long_integer),
         Py::Dict(dict) => dict
             .iter()

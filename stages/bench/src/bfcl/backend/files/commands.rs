@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use starling_text::python::is_space;
 
-use super::{Entry, FileSystem, MAX_DEPTH, MAX_VISITS, Tree};
+use super::{Entry, FileSystem, MAX_DEPTH, MAX_VISITS, Tree, VISIT_WORK};
 use crate::bfcl::py::{Class, Py, Raise, Reply, compare, dict, str, subtract, to_int};
 
 fn error(text: impl Into<String>) -> Reply {
     Ok(dict! {"error" => text.into()})
+}
+
+/// Takes the work of a step from what may still be done.
+fn spend(left: &mut usize, work: usize) -> Reply<()> {
+    *left = left.checked_sub(work).ok_or_else(Raise::limit)?;
+    Ok(())
 }
 
 /// Lines as Python's `splitlines` cuts them.
@@ -219,7 +225,10 @@ impl FileSystem {
             Ok(directory) => {
                 let base = path.text_for("rstrip")?.trim_end_matches('/');
                 let mut matches = Vec::new();
-                self.search(directory, base, &name, 0, &mut matches, &mut 0)?;
+                let mut work = self.walk_work_left;
+                let found = self.search(directory, base, &name, 0, &mut matches, &mut work);
+                self.walk_work_left = work;
+                found?;
                 Ok(dict! {"matches" => matches})
             }
         }
@@ -232,23 +241,20 @@ impl FileSystem {
         wanted: &Py,
         depth: usize,
         matches: &mut Vec<Py>,
-        visits: &mut usize,
+        work: &mut usize,
     ) -> Reply<()> {
         if depth > MAX_DEPTH {
             let text = "maximum recursion depth exceeded while calling a Python object";
             return Err(Raise::new(Class::Other, text));
         }
         for (name, entry) in self.tree.contents(directory) {
-            *visits += 1;
-            if *visits > MAX_VISITS {
-                return Err(Raise::limit());
-            }
+            spend(work, VISIT_WORK + base.len() + name.len())?;
             let path = format!("{base}/{name}");
             if wanted.is_none() || Py::from(name.to_string()).contains(wanted)? {
                 matches.push(path.clone().into());
             }
             if let Entry::Directory(id) = *entry {
-                self.search(id, &path, wanted, depth + 1, matches, visits)?;
+                self.search(id, &path, wanted, depth + 1, matches, work)?;
             }
         }
         Ok(())
@@ -298,7 +304,10 @@ impl FileSystem {
     }
 
     pub(super) fn du(&mut self, [human_readable]: [Py; 1]) -> Reply {
-        let bytes = self.size(self.current, 0, &mut 0)?;
+        let mut work = self.walk_work_left;
+        let bytes = self.size(self.current, 0, &mut work);
+        self.walk_work_left = work;
+        let bytes = bytes?;
         if !human_readable.truthy() {
             return Ok(dict! {"disk_usage" => format!("{bytes} bytes")});
         }
@@ -314,19 +323,16 @@ impl FileSystem {
         Ok(dict! {"disk_usage" => format!("{size:.2} {unit}")})
     }
 
-    fn size(&self, directory: usize, depth: usize, visits: &mut usize) -> Reply<usize> {
+    fn size(&self, directory: usize, depth: usize, work: &mut usize) -> Reply<usize> {
         if depth > MAX_DEPTH {
             return Err(Raise::new(Class::Other, "maximum recursion depth exceeded"));
         }
         let mut bytes = 0;
         for entry in self.tree.contents(directory).values() {
-            *visits += 1;
-            if *visits > MAX_VISITS {
-                return Err(Raise::limit());
-            }
+            spend(work, VISIT_WORK)?;
             bytes += match *entry {
                 Entry::File(file) => self.content(file).text_for("encode")?.len(),
-                Entry::Directory(id) => self.size(id, depth + 1, visits)?,
+                Entry::Directory(id) => self.size(id, depth + 1, work)?,
             };
         }
         Ok(bytes)

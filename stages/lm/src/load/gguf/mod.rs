@@ -1,21 +1,25 @@
-//! GGUF files: weights dequantised to f32 under Hugging Face names, the tokenizer from vocabulary and merges.
+//! GGUF files, read: weights dequantised to f32 under Hugging Face names, the tokenizer from vocabulary and merges.
 //!
 //! A `llama` file stores the rows of queries and keys with each rotary pair side by side; they are put back
 //! into halves, as Hugging Face has them. `qwen2` and `qwen3` files need no such change.
 
+mod file;
+mod write;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Tensor};
 
+use self::file::{GgufFile, Value};
 use super::Checkpoint;
-use crate::config::{Architecture, ModelConfig};
+use crate::config::{Architecture, ModelConfig, RopeScaling};
 use crate::error::LmError;
+use crate::kernels::rope::scaled_shares;
 use crate::tokenizer::{self, QWEN2_WORDS, SpecialToken, TokenizerConfig, Vocabulary};
 use crate::weights::{Weights, expected_shapes};
+
+pub use self::write::{GgufPrecision, save_gguf};
 
 /// GPT-2's words with every digit on its own, as SmolLM cuts them: digits are taken out first, so white space
 /// before a digit ends its piece and stays whole.
@@ -35,35 +39,17 @@ const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L
 /// [`LmError::Io`] when the file cannot be opened, [`LmError::Config`] for a model or tokenizer that this crate does
 /// not compute, [`LmError::Tensor`] naming file and tensor when weights are missing, damaged or of another shape.
 pub fn load_gguf(path: &Path) -> Result<Checkpoint, LmError> {
-    let file = File::open(path).map_err(LmError::io(path))?;
-    let mut reader = BufReader::new(file);
-    let wrong = |reason: String| LmError::Config(format!("{}: {reason}", path.display()));
-    let content = Content::read(&mut reader).map_err(|e| wrong(format!("not a GGUF file: {e}")))?;
-    let meta = Metadata {
-        content: &content,
-        path,
-    };
+    let mut file = GgufFile::open(path)?;
+    let meta = Metadata { file: &file };
     let config = meta.config()?;
+    let files = meta.tokenizer_files()?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in expected_shapes(&config) {
-        let damaged =
-            |reason: String| LmError::tensor(format!("{}: {name}", path.display()), reason);
-        let stored = stored_name(&name).ok_or_else(|| damaged("has no name in GGUF".into()))?;
-        let tensor = content
-            .tensor(&mut reader, &stored, &Device::Cpu)
-            .and_then(|t| t.dequantize(&Device::Cpu))
-            .map_err(|e| damaged(format!("`{stored}`: {e}")))?;
-        if tensor.dims() != shape {
-            return Err(damaged(format!(
-                "`{stored}` is {:?}, not {shape:?}",
-                tensor.dims()
-            )));
-        }
-        let heads = match config.architecture {
-            Architecture::Llama if name.ends_with("q_proj.weight") => config.num_attention_heads,
-            Architecture::Llama if name.ends_with("k_proj.weight") => config.num_key_value_heads,
-            _ => 0,
-        };
+        let stored = stored_name(&name)
+            .ok_or_else(|| file.damaged(&name, "has no name in GGUF".to_owned()))?;
+        let values = file.values(&stored, &shape)?;
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
+        let heads = paired_heads(&config, &name);
         let tensor = if heads > 0 {
             halves(&tensor, heads)?
         } else {
@@ -74,10 +60,19 @@ pub fn load_gguf(path: &Path) -> Result<Checkpoint, LmError> {
     let weights = Weights(tensors);
     weights.check(&config)?;
     Ok(Checkpoint {
-        files: meta.tokenizer_files()?,
+        files,
         config,
         weights,
     })
+}
+
+/// How many heads a matrix has whose rows are stored in pairs; 0 for others.
+fn paired_heads(config: &ModelConfig, name: &str) -> usize {
+    match config.architecture {
+        Architecture::Llama if name.ends_with("q_proj.weight") => config.num_attention_heads,
+        Architecture::Llama if name.ends_with("k_proj.weight") => config.num_key_value_heads,
+        _ => 0,
+    }
 }
 
 /// Puts the rows of each head, stored as pairs (x₀, y₀, x₁, y₁, …), back into halves (x₀, x₁, …, y₀, y₁, …).
@@ -86,6 +81,34 @@ fn halves(weight: &Tensor, heads: usize) -> Result<Tensor, LmError> {
     let pairs = rows / heads / 2;
     let tensor = weight.reshape((heads, pairs, 2, width))?.transpose(1, 2)?;
     Ok(tensor.contiguous()?.reshape((rows, width))?)
+}
+
+/// The reverse of [`halves`].
+fn pairs(weight: &Tensor, heads: usize) -> Result<Tensor, LmError> {
+    let (rows, width) = weight.dims2()?;
+    let half = rows / heads / 2;
+    let tensor = weight.reshape((heads, 2, half, width))?.transpose(1, 2)?;
+    Ok(tensor.contiguous()?.reshape((rows, width))?)
+}
+
+/// Keys of our own beside `rope_freqs.weight`, which tells only their product.
+const SCALING_KEYS: [&str; 4] = [
+    "starling.rope.factor",
+    "starling.rope.low_freq_factor",
+    "starling.rope.high_freq_factor",
+    "starling.rope.original_context_length",
+];
+
+/// The scalings that Llama 3.1 and 3.2 were published with.
+const PUBLISHED_SCALINGS: [RopeScaling; 2] = [published(8.0), published(32.0)];
+
+const fn published(factor: f64) -> RopeScaling {
+    RopeScaling {
+        factor,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    }
 }
 
 /// The GGUF name of a tensor with this Hugging Face name.
@@ -118,19 +141,21 @@ fn stored_name(name: &str) -> Option<String> {
     Some(format!("blk.{layer}.{part}.{kind}"))
 }
 
+/// Keys of the tokens that end a text and a turn.
+const ENDS: [&str; 2] = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+
 /// The key-value part of a file.
 struct Metadata<'a> {
-    content: &'a Content,
-    path: &'a Path,
+    file: &'a GgufFile,
 }
 
 impl Metadata<'_> {
     fn wrong(&self, reason: impl std::fmt::Display) -> LmError {
-        LmError::Config(format!("{}: {reason}", self.path.display()))
+        self.file.wrong(reason)
     }
 
     fn get(&self, key: &str) -> Result<&Value, LmError> {
-        self.content
+        self.file
             .metadata
             .get(key)
             .ok_or_else(|| self.wrong(format!("`{key}` is missing")))
@@ -138,49 +163,64 @@ impl Metadata<'_> {
 
     fn text(&self, key: &str) -> Result<&str, LmError> {
         match self.get(key)? {
-            Value::String(text) => Ok(text),
+            Value::Text(text) => Ok(text),
             _ => Err(self.wrong(format!("`{key}` is not a text"))),
         }
     }
 
     fn count(&self, key: &str) -> Result<usize, LmError> {
-        let value = self.get(key)?;
-        let number = value.to_u64().or_else(|_| value.to_u32().map(u64::from));
-        let number = number.or_else(|_| {
-            value
-                .to_i32()
-                .and_then(|n| u64::try_from(n).map_err(candle_core::Error::wrap))
-        });
-        number
-            .ok()
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| self.wrong(format!("`{key}` is not a count")))
+        match self.get(key)? {
+            Value::Integer(number) => usize::try_from(*number).ok(),
+            _ => None,
+        }
+        .ok_or_else(|| self.wrong(format!("`{key}` is not a count")))
     }
 
     fn real(&self, key: &str) -> Result<f64, LmError> {
-        let value = self.get(key)?;
-        let number = value.to_f32().map(f64::from).or_else(|_| value.to_f64());
-        number.map_err(|_| self.wrong(format!("`{key}` is not a number")))
-    }
-
-    fn list(&self, key: &str) -> Result<&[Value], LmError> {
         match self.get(key)? {
-            Value::Array(values) => Ok(values),
-            _ => Err(self.wrong(format!("`{key}` is not a list"))),
+            Value::Real(number) => Ok(*number),
+            _ => Err(self.wrong(format!("`{key}` is not a number"))),
         }
     }
 
-    fn texts(&self, key: &str) -> Result<Vec<String>, LmError> {
-        let text = |value: &Value| match value {
-            Value::String(text) => Some(text.clone()),
-            _ => None,
-        };
-        let texts: Option<Vec<String>> = self.list(key)?.iter().map(text).collect();
-        texts.ok_or_else(|| self.wrong(format!("`{key}` is not a list of texts")))
+    fn texts(&self, key: &str) -> Result<&[String], LmError> {
+        match self.get(key)? {
+            Value::Texts(texts) => Ok(texts),
+            Value::Integers(none) if none.is_empty() => Ok(&[]),
+            _ => Err(self.wrong(format!("`{key}` is not a list of texts"))),
+        }
     }
 
     fn id(&self, key: &str) -> Option<u32> {
         self.count(key).ok().and_then(|n| u32::try_from(n).ok())
+    }
+
+    /// Llama 3's stretching: by our own keys, else by comparing its table with the published ones.
+    fn scaling(&self, theta: f64, dim: usize) -> Result<Option<RopeScaling>, LmError> {
+        const TABLE: &str = "rope_freqs.weight";
+        if !self.file.tensors.contains_key(TABLE) {
+            return Ok(None);
+        }
+        let [factor, low, high, context] = SCALING_KEYS;
+        if self.file.metadata.contains_key(factor) {
+            return Ok(Some(RopeScaling {
+                factor: self.real(factor)?,
+                low_freq_factor: self.real(low)?,
+                high_freq_factor: self.real(high)?,
+                original_max_position_embeddings: self.count(context)?,
+            }));
+        }
+        let table = self.file.reopened()?.values(TABLE, &[dim / 2])?;
+        let fits = |scaling: &RopeScaling| {
+            let shares = scaled_shares(theta, dim, scaling);
+            let near = |(a, b): (&f32, f64)| (f64::from(*a) - 1.0 / b).abs() < 1e-3 / b;
+            table.iter().zip(shares).all(near)
+        };
+        let found = PUBLISHED_SCALINGS.into_iter().find(fits);
+        let unknown = || {
+            self.wrong("its scaling of rotary positions is none that is known; use the Hugging Face folder")
+        };
+        found.map(Some).ok_or_else(unknown)
     }
 
     fn config(&self) -> Result<ModelConfig, LmError> {
@@ -199,33 +239,37 @@ impl Metadata<'_> {
         let real = |key: &str| self.real(&format!("{family}.{key}"));
         let heads = count("attention.head_count")?;
         let hidden = count("embedding_length")?;
-        if self
-            .content
-            .metadata
-            .contains_key(&format!("{family}.rope.scaling.type"))
-            || self.content.tensor_infos.contains_key("rope_freqs.weight")
+        let scaling = format!("{family}.rope.scaling.type");
+        if let Some(kind) = self.file.metadata.get(&scaling)
+            && *kind != Value::Text("none".to_owned())
         {
-            return Err(self.wrong(
-                "scaled rotary positions in GGUF are not read; use the Hugging Face folder",
-            ));
+            return Err(self.wrong(format!(
+                "`{scaling}` is {kind:?}; such scaled rotary positions are not computed here"
+            )));
         }
+        let head_dim = match count("attention.key_length") {
+            Ok(width) => width,
+            Err(_) => hidden / heads.max(1),
+        };
+        let rope_theta = real("rope.freq_base").unwrap_or(10_000.0);
         let config = ModelConfig {
             architecture,
-            vocab_size: self.list("tokenizer.ggml.tokens")?.len(),
+            vocab_size: self.texts("tokenizer.ggml.tokens")?.len(),
             hidden_size: hidden,
             intermediate_size: count("feed_forward_length")?,
             num_hidden_layers: count("block_count")?,
             num_attention_heads: heads,
             num_key_value_heads: count("attention.head_count_kv").unwrap_or(heads),
-            head_dim: count("attention.key_length").unwrap_or(hidden / heads.max(1)),
+            head_dim,
             rms_norm_eps: real("attention.layer_norm_rms_epsilon")?,
-            rope_theta: real("rope.freq_base").unwrap_or(10_000.0),
-            rope_scaling: None,
-            tie_word_embeddings: !self.content.tensor_infos.contains_key("output.weight"),
+            rope_theta,
+            rope_scaling: self.scaling(rope_theta, head_dim)?,
+            tie_word_embeddings: !self.file.tensors.contains_key("output.weight"),
             max_position_embeddings: count("context_length")?,
-            attention_bias: architecture == Architecture::Qwen2,
+            attention_bias: self.file.tensors.contains_key("blk.0.attn_q.bias")
+                || architecture == Architecture::Qwen2,
             bos_token_id: self.id("tokenizer.ggml.bos_token_id"),
-            eos_token_ids: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
+            eos_token_ids: ENDS.iter().filter_map(|key| self.id(key)).collect(),
         };
         config.check()?;
         Ok(config)
@@ -254,17 +298,23 @@ impl Metadata<'_> {
             })
             .collect();
         let merges = merges.ok_or_else(|| self.wrong("a merge is not two tokens"))?;
-        let kinds = self.list("tokenizer.ggml.token_type").unwrap_or_default();
-        // 3: control, 4: defined by the user.
+        let kinds = match self.get("tokenizer.ggml.token_type") {
+            Ok(Value::Integers(kinds)) => kinds.as_slice(),
+            _ => &[],
+        };
+        // 3: control, 4: defined by the user, 5: a row of the embedding without a token.
         let special: Vec<SpecialToken<'_>> = tokens
             .iter()
             .zip(kinds)
-            .filter_map(|(token, kind)| match kind.to_i32().ok()? {
+            .filter_map(|(token, kind)| match kind {
                 3 => Some(SpecialToken::control(token)),
                 4 => Some(SpecialToken::visible(token)),
                 _ => None,
             })
             .collect();
+        let unused = |at: &usize| kinds.get(*at) == Some(&5);
+        let used = (0..tokens.len()).rev().find(|at| !unused(at));
+        let tokens = &tokens[..used.map_or(0, |last| last + 1)];
         let named = |key: &str| self.id(key).and_then(|id| tokens.get(id as usize)).cloned();
         let config = TokenizerConfig {
             eos_token: named("tokenizer.ggml.eos_token_id"),
@@ -273,7 +323,7 @@ impl Metadata<'_> {
             chat_template: self.text("tokenizer.chat_template").ok().map(str::to_owned),
         };
         let vocabulary = Vocabulary {
-            tokens: tokens.clone(),
+            tokens: tokens.to_vec(),
             merges,
         };
         let tokenizer = tokenizer::assemble(&vocabulary, &special, words, compose)

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Speed and memory of the language models beside PyTorch and transformers, in one run on this machine.
+#
+#   scripts/bench/lm.sh [train] [head] [decode] [group]      all of them when none is named
+#
+# The peers are installed into a folder of their own (PEERS, a temporary one when it is not set). Quote ratios: machines differ.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+parts=${*:-train head decode group}
+peers=${PEERS:-$(mktemp -d)/venv}
+if ! [ -x "$peers/bin/python" ]; then
+  python3 -m venv "$peers"
+  "$peers/bin/pip" install --quiet torch==2.15.0 transformers==5.23.0
+fi
+python=$peers/bin/python
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cargo build --release --locked
+cargo bench --no-run --locked -p starling-lm --bench train_step 2>/dev/null
+starling=${CARGO_TARGET_DIR:-target}/release/starling
+bench() { cargo bench --quiet --locked -p starling-lm --bench train_step -- "$@"; }
+has() { [[ " $parts " == *" $1 "* ]]; }
+
+if has train; then
+  for model in smollm2 qwen3-20m; do
+    for loss in ce ckd; do
+      bench packed $model $loss keep 2 2
+      bench packed $model $loss recompute 2 2
+      for dtype in f32 bf16; do "$python" scripts/peers/torch_train.py train $model $loss $dtype 2; done
+    done
+  done
+fi
+if has head; then
+  bench head 1
+  bench head 2
+  "$python" scripts/peers/torch_train.py head 2048
+fi
+if has decode || has group; then
+  scripts/fetch-smollm2.sh
+  "$starling" lm convert --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "$work/smollm2"
+fi
+rows() { # SEQUENCES PROMPT: prompts that share nothing
+  "$python" - "$1" "$2" <<'PYTHON'
+import json, random, sys
+random.seed(1)
+for i in range(int(sys.argv[1])):
+    print(json.dumps({"id": i, "ids": [random.randrange(1000, 40000) for _ in range(int(sys.argv[2]))]}))
+PYTHON
+}
+generate() { "$starling" lm generate --model "$work/smollm2" --out "$work/out.jsonl" --ignore-end "$@" 2>&1; }
+if has decode; then
+  for n in 1 8 32; do
+    rows $n 512 >"$work/in.jsonl"
+    for keep in f32 q8-0; do
+      for new in 1 128; do
+        echo "starling $keep, $n x (512 + $new): $(generate --in "$work/in.jsonl" --keep $keep --max-tokens $new)"
+      done
+    done
+    "$python" scripts/peers/torch_train.py decode "$work/smollm2" $n
+  done
+fi
+if has group; then
+  rows 1 1000 >"$work/one.jsonl"
+  rows 8 1000 >"$work/eight.jsonl"
+  echo "8 samples of one prompt of 1,000 tokens: $(generate --in "$work/one.jsonl" --n 8 --temperature 1 --max-tokens 64)"
+  echo "8 requests: $(generate --in "$work/eight.jsonl" --temperature 1 --max-tokens 64)"
+  bench packed smollm2 ce keep 2 1
+  bench grouped smollm2 ce keep 2 1
+fi

@@ -1,0 +1,143 @@
+//! Merge: puts rows of several stages one after the other.
+//!
+//! | port     | way | artifact | holds                                                     |
+//! |----------|-----|----------|-----------------------------------------------------------|
+//! | `parts`  | in  | rows     | one or more, under names                                  |
+//! | `rows`   | out | rows     | all of them, part after part                              |
+//! | `report` | out | report   | rows of each part, repetitions, ids that occur again      |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use starling_cache::Digest;
+use starling_contract::{
+    ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
+};
+use starling_text::json::{self, Value};
+
+use crate::rows::{self, RowReader, RowWriter};
+use crate::sift;
+
+/// The kind `merge`.
+pub(crate) struct Merge;
+
+/// In which order, and what of repetitions.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Params {
+    /// Order of the parts; those that are not named follow in the order of their names.
+    order: Vec<String>,
+    /// Leave out rows whose messages and tools equal those of an earlier row.
+    drop_repetitions: bool,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Part {
+    rows: usize,
+    repetitions: usize,
+    ids_again: usize,
+}
+
+impl Stage for Merge {
+    const KIND: &'static str = "merge";
+    /// 1: first.
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "puts rows of several stages one after the other";
+    type Params = Params;
+
+    fn ports() -> Ports {
+        use ArtifactType::{Report, Rows};
+        const {
+            Ports {
+                inputs: &[Input::many("parts", Rows, "rows, under names")],
+                outputs: &[
+                    Output::new("rows", Rows, "all of them, part after part"),
+                    Output::new("report", Report, "rows of each part, and repetitions"),
+                ],
+            }
+        }
+    }
+
+    fn check(p: &Params) -> Vec<Complaint> {
+        let names: BTreeSet<&String> = p.order.iter().collect();
+        if names.len() == p.order.len() {
+            return Vec::new();
+        }
+        vec![Complaint::new("order", "names a part twice")]
+    }
+
+    fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let mut parts = context.many("parts");
+        if let Some(name) = p
+            .order
+            .iter()
+            .find(|n| !parts.iter().any(|(part, _)| part == n))
+        {
+            return Err(StageError::failed_try(
+                format!("`order` names `{name}`, which is not a part"),
+                "name parts as in `inputs.parts.NAME`",
+            ));
+        }
+        parts.sort_by_key(|(name, _)| {
+            p.order
+                .iter()
+                .position(|o| o == name)
+                .unwrap_or(p.order.len())
+        });
+        let pool = sift::pool(context)?;
+        let mut writer = RowWriter::create(&context.output("rows"))?;
+        let mut report: BTreeMap<&str, Part> = BTreeMap::new();
+        let (mut seen, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        let mut read = 0;
+        for (name, path) in parts {
+            let part = report.entry(name).or_default();
+            let mut reader = RowReader::open(path)?;
+            loop {
+                let chunk = pool.install(|| reader.chunk())?;
+                if chunk.is_empty() {
+                    break;
+                }
+                for (_, row) in sift::valid(chunk, &reader)? {
+                    read += 1;
+                    if !seen.insert(content(&row)) {
+                        part.repetitions += 1;
+                        if p.drop_repetitions {
+                            continue;
+                        }
+                    }
+                    part.rows += 1;
+                    part.ids_again += usize::from(!ids.insert(short(&rows::id_of(&row))));
+                    writer.write(&row)?;
+                }
+                sift::told(context, read)?;
+            }
+        }
+        let count = writer.finish()?;
+        rows::write_json(&context.output("report"), &report)?;
+        if count == 0 {
+            return Err(StageError::failed("the parts hold no rows"));
+        }
+        let again: usize = report.values().map(|part| part.ids_again).sum();
+        let story = format!("{count} rows of {} parts", report.len());
+        if again > 0 {
+            context.warn(format!("{story}; {again} ids occur more than once"));
+        } else {
+            context.info(story);
+        }
+        Ok(())
+    }
+}
+
+/// What makes two rows the same: their messages and tools.
+fn content(row: &Value) -> u128 {
+    let part = |key| rows::field(row, key).map(json::dumps).unwrap_or_default();
+    short(&format!("{}\n{}", part("messages"), part("tools")))
+}
+
+/// Half a SHA-256: a number that no two texts share by chance.
+fn short(text: &str) -> u128 {
+    let digest = Digest::of(text.as_bytes()).to_string();
+    u128::from_str_radix(&digest[..32], 16).unwrap_or_default()
+}

@@ -1,0 +1,310 @@
+//! Proportion: samples conversations by what their last answers are.
+//!
+//! | port        | way | artifact  | holds                                                       |
+//! |-------------|-----|-----------|-------------------------------------------------------------|
+//! | `rows`      | in  | rows      | conversations                                               |
+//! | `tokenizer` | in  | tokenizer | optional; measures prompts, else a third of the characters  |
+//! | `rows`      | out | rows      | the sample, in the order in which it was drawn              |
+//! | `report`    | out | report    | numbers after every step, and of every category             |
+//!
+//! Shuffle and draw are CPython's for the same seed, so the released script's choice comes out. Rows are read
+//! twice and only those that the walk takes are held in memory.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use starling_contract::{
+    ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
+};
+use starling_lm::tokenizer::Tokenizer;
+use starling_reward::prepare::{
+    Categories, Proportions, Traits, Walk, estimate_tokens, label_last,
+};
+use starling_text::json::{self, Value};
+use starling_text::template::{ChatTemplate, Options};
+
+use crate::chat;
+use crate::rows::{self, RowReader, RowWriter};
+use crate::sift;
+
+/// The kind `proportion`.
+pub(crate) struct Proportion;
+
+/// How many rows, and of what; the defaults are those of the published preparation.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Params {
+    /// Rows wanted.
+    size: usize,
+    /// Seed of the shuffle and of the draw.
+    #[serde(default = "defaults::seed")]
+    seed: u64,
+    /// Rows whose last answer comes later are skipped, in turns.
+    #[serde(default = "defaults::max_turns")]
+    max_turns: usize,
+    /// Least share of rows answered in the first turn, in [0, 1]; the rest is answered later.
+    #[serde(default = "defaults::single_turn")]
+    single_turn: f64,
+    /// Least share of rows that end in several calls at once, in [0, 1]; the rest ends in one.
+    #[serde(default = "defaults::parallel")]
+    parallel: f64,
+    /// Share of rows that end in a reply, least and most, in [0, 1].
+    #[serde(default = "defaults::response")]
+    response: f64,
+    /// Least share of rows whose calls follow a tool's result, in [0, 1].
+    #[serde(default = "defaults::multi_step")]
+    multi_step: f64,
+    /// Rows with longer prompts are left out, in tokens.
+    #[serde(default = "defaults::max_prompt_tokens")]
+    max_prompt_tokens: usize,
+}
+
+mod defaults {
+    pub(super) fn seed() -> u64 {
+        42
+    }
+    pub(super) fn max_turns() -> usize {
+        10
+    }
+    pub(super) fn single_turn() -> f64 {
+        0.3
+    }
+    pub(super) fn parallel() -> f64 {
+        0.5
+    }
+    pub(super) fn response() -> f64 {
+        0.2
+    }
+    pub(super) fn multi_step() -> f64 {
+        0.3
+    }
+    pub(super) fn max_prompt_tokens() -> usize {
+        8192
+    }
+}
+
+/// What was taken.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report {
+    rows: usize,
+    target: usize,
+    walked: usize,
+    too_long: usize,
+    taken: usize,
+    measured_by: &'static str,
+    least: BTreeMap<&'static str, usize>,
+    taken_by_category: BTreeMap<&'static str, usize>,
+    /// Of the rows taken in the walk, the ids that were too long; at most the first 20.
+    first_too_long: Vec<String>,
+}
+
+impl Stage for Proportion {
+    const KIND: &'static str = "proportion";
+    /// 1: first.
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "samples conversations by what their last answers are";
+    type Params = Params;
+
+    fn ports() -> Ports {
+        use ArtifactType::{Report, Rows, Tokenizer};
+        const {
+            Ports {
+                inputs: &[
+                    Input::required("rows", Rows, "conversations"),
+                    Input::optional(
+                        "tokenizer",
+                        Tokenizer,
+                        "measures prompts; without it a third of their characters does",
+                    ),
+                ],
+                outputs: &[
+                    Output::new("rows", Rows, "the sample, in the order of its drawing"),
+                    Output::new("report", Report, "numbers after every step"),
+                ],
+            }
+        }
+    }
+
+    fn check(p: &Params) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        if p.size == 0 {
+            complaints.push(Complaint::new("size", "must be at least 1"));
+        }
+        for (name, share) in [
+            ("single-turn", p.single_turn),
+            ("parallel", p.parallel),
+            ("response", p.response),
+            ("multi-step", p.multi_step),
+        ] {
+            complaints.extend(sift::share(name, share));
+        }
+        complaints
+    }
+
+    fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let wanted = Proportions {
+            size: p.size,
+            seed: p.seed,
+            max_turns: p.max_turns,
+            single_turn: p.single_turn,
+            parallel: p.parallel,
+            response: p.response,
+            multi_step: p.multi_step,
+            max_prompt_tokens: p.max_prompt_tokens,
+        };
+        let measure = Measure::new(context)?;
+        let traits = traits(context)?;
+        let walk = Walk::new(&traits, &wanted);
+        let held = held(context, walk.taken(), &measure)?;
+        let selection = walk.finish(&traits, &wanted, |row| held[&row].tokens);
+        let too_long = selection
+            .greedy
+            .iter()
+            .filter(|row| held[row].tokens > p.max_prompt_tokens);
+        let report = Report {
+            rows: traits.len(),
+            target: wanted.target_size(),
+            walked: selection.greedy.len(),
+            too_long: selection.greedy.len() - selection.filtered.len(),
+            taken: selection.taken.len(),
+            measured_by: measure.name(),
+            least: wanted.min_counts().parts().into_iter().collect(),
+            taken_by_category: parts(&selection.counts),
+            first_too_long: too_long.take(20).map(|row| held[row].id.clone()).collect(),
+        };
+        rows::write_json(&context.output("report"), &report)?;
+        if selection.taken.is_empty() {
+            return Err(StageError::failed_try(
+                format!("none of {} rows was taken", traits.len()),
+                "the rows may lack answers, or be deeper than `max-turns`",
+            ));
+        }
+        let mut writer = RowWriter::create(&context.output("rows"))?;
+        for row in &selection.taken {
+            writer.line(&held[row].text)?;
+        }
+        let count = writer.finish()?;
+        let story = format!(
+            "{count} of {} rows taken; {} prompts were too long",
+            report.rows, report.too_long
+        );
+        if count < p.size {
+            context.warn(format!("{story}; {} were wanted", p.size));
+        } else {
+            context.info(story);
+        }
+        Ok(())
+    }
+}
+
+fn parts(counts: &Categories<usize>) -> BTreeMap<&'static str, usize> {
+    counts.parts().into_iter().collect()
+}
+
+/// A row that the walk took.
+struct Held {
+    id: String,
+    text: String,
+    tokens: usize,
+}
+
+/// What a prompt's length is measured with.
+enum Measure {
+    Characters,
+    Tokens(Box<(ChatTemplate, Tokenizer)>),
+}
+
+impl Measure {
+    fn new(context: &StageContext<'_>) -> Result<Self, StageError> {
+        match context.optional("tokenizer") {
+            None => Ok(Self::Characters),
+            Some(folder) => {
+                let parts = (chat::template(folder)?, chat::tokenizer(folder)?);
+                Ok(Self::Tokens(Box::new(parts)))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Characters => "characters / 3",
+            Self::Tokens(_) => "tokens",
+        }
+    }
+
+    /// The length of a row's prompt: what comes before its last answer, with tools. A prompt that cannot be
+    /// rendered is longer than any limit.
+    fn prompt(&self, row: &Value) -> usize {
+        let (messages, tools) = (rows::list(row, "messages"), rows::field(row, "tools"));
+        match self {
+            Self::Characters => estimate_tokens(messages, tools),
+            Self::Tokens(parts) => {
+                let (template, tokenizer) = parts.as_ref();
+                let end = label_last(messages).map_or(messages.len(), |label| label.position);
+                template
+                    .render(&messages[..end], tools, &Options::prompt())
+                    .ok()
+                    .and_then(|text| tokenizer.encode(&text).ok())
+                    .map_or(usize::MAX, |ids| ids.len())
+            }
+        }
+    }
+}
+
+/// The traits of every row.
+fn traits(context: &StageContext<'_>) -> Result<Vec<Traits>, StageError> {
+    let pool = sift::pool(context)?;
+    let mut reader = RowReader::open(context.input("rows")?)?;
+    let mut all = Vec::new();
+    loop {
+        let chunk = pool.install(|| reader.chunk())?;
+        if chunk.is_empty() {
+            return Ok(all);
+        }
+        let chunk = sift::valid(chunk, &reader)?;
+        let each = chunk
+            .iter()
+            .map(|(_, row)| Traits::of(rows::list(row, "messages")));
+        all.extend(each);
+        sift::told(context, all.len())?;
+    }
+}
+
+/// The rows at these places, with the lengths of their prompts.
+fn held(
+    context: &StageContext<'_>,
+    wanted: &[usize],
+    measure: &Measure,
+) -> Result<BTreeMap<usize, Held>, StageError> {
+    let pool = sift::pool(context)?;
+    let mut sorted = wanted.to_vec();
+    sorted.sort_unstable();
+    let mut reader = RowReader::open(context.input("rows")?)?;
+    let (mut held, mut first) = (BTreeMap::new(), 0);
+    loop {
+        let chunk = pool.install(|| reader.chunk())?;
+        if chunk.is_empty() {
+            return Ok(held);
+        }
+        let chunk = sift::valid(chunk, &reader)?;
+        let found: Vec<(usize, Held)> = pool.install(|| {
+            let numbered = chunk.par_iter().enumerate();
+            let taken = numbered.filter(|(i, _)| sorted.binary_search(&(first + i)).is_ok());
+            let each = taken.map(|(i, (_, row))| {
+                let one = Held {
+                    id: rows::id_of(row),
+                    text: json::dumps(row),
+                    tokens: measure.prompt(row),
+                };
+                (first + i, one)
+            });
+            each.collect()
+        });
+        held.extend(found);
+        first += chunk.len();
+        sift::told(context, first)?;
+    }
+}
