@@ -18,4 +18,5 @@ mod resume;
 mod schema;
 mod score;
 mod space;
+mod store;
 mod usage;
