@@ -31,9 +31,14 @@ fn text(stages: usize) -> String {
     let mut text = String::new();
     for n in 0..stages {
         if n % 10 == 0 {
-            text.push_str(&format!("[stage.s{n}]\nkind = 'letters'\ntext = 'row {n}'\n"));
+            text.push_str(&format!(
+                "[stage.s{n}]\nkind = 'letters'\ntext = 'row {n}'\n"
+            ));
         } else {
-            text.push_str(&format!("[stage.s{n}]\nkind = 'upper'\ninputs.rows = 's{}.rows'\n", n - 1));
+            text.push_str(&format!(
+                "[stage.s{n}]\nkind = 'upper'\ninputs.rows = 's{}.rows'\n",
+                n - 1
+            ));
         }
     }
     text
@@ -55,7 +60,10 @@ fn b_matrix(bencher: Bencher<'_, '_>, stages: usize) {
     let seeds: Vec<String> = (0..stages / 10).map(|n| n.to_string()).collect();
     let mut text = String::from("[stage.s0]\nkind = 'letters'\ntext = 'x${seed}'\n");
     for n in 1..10 {
-        text.push_str(&format!("[stage.s{n}]\nkind = 'upper'\ninputs.rows = 's{}.rows'\n", n - 1));
+        text.push_str(&format!(
+            "[stage.s{n}]\nkind = 'upper'\ninputs.rows = 's{}.rows'\n",
+            n - 1
+        ));
     }
     text.push_str(&format!("[matrix]\nseeds = [{}]\n", seeds.join(", ")));
     bencher.bench_local(|| {
@@ -81,7 +89,11 @@ fn filled(pipeline: &Pipeline, registry: &Registry) -> (tempfile::TempDir, Local
             panic!("stage {stage} is not ready")
         };
         let kind = registry.get(&pipeline.stages[stage].kind).expect("known");
-        let outputs = kind.ports().outputs.iter().map(|o| (o.name.to_owned(), output));
+        let outputs = kind
+            .ports()
+            .outputs
+            .iter()
+            .map(|o| (o.name.to_owned(), output));
         let record = ActionRecord {
             key: action.key,
             kind: action.fields.kind.clone(),

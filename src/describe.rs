@@ -75,10 +75,17 @@ pub fn kind(kind: &dyn Kind) -> String {
                 .map(|l| format!("      {l}").trim_end().to_owned()),
         );
     }
-    lines.push("\nevery stage also takes `threads`, `memory`, `device` and `time-limit`".to_owned());
+    lines.push(
+        "\nevery stage also takes `threads`, `memory`, `device`, `time-limit`, `shards` and `keep`"
+            .to_owned(),
+    );
     lines.push(format!("computes on {}", kind.devices().join(" and ")));
     lines.push("\nin a pipeline".to_owned());
-    lines.extend(example(kind, &required).into_iter().map(|l| format!("  {l}")));
+    lines.extend(
+        example(kind, &required)
+            .into_iter()
+            .map(|l| format!("  {l}")),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -93,7 +100,7 @@ fn example(kind: &dyn Kind, required: &[String]) -> Vec<String> {
         match input.need {
             Need::Required => lines.push(format!("inputs.{port} = \"{from}\"")),
             Need::Many => lines.push(format!("inputs.{port}.NAME = \"{from}\"")),
-            Need::Optional => {}
+            Need::Optional | Need::AnyNumber => {}
         }
     }
     lines.extend(required.iter().cloned());
@@ -294,7 +301,7 @@ mod tests {
           text (required)   string
               What to write.
 
-        every stage also takes `threads`, `memory`, `device` and `time-limit`
+        every stage also takes `threads`, `memory`, `device`, `time-limit`, `shards` and `keep`
         computes on cpu
 
         in a pipeline

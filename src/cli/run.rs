@@ -5,7 +5,6 @@ use starling::pipeline::Pipeline;
 use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
 use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
-
 use starling_cache::LocalStore;
 
 use super::output::{self, Failure, chain};
@@ -46,12 +45,12 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
-        let changes = self.changes.all();
-        // Looked at while the pipeline is read.
+        // Looked at while the pipeline is read; a wrong pipeline makes no store.
         let ahead = session.existing_store().ok();
         if let Some(store) = &ahead {
             store.look_ahead();
         }
+        let changes = self.changes.all();
         let (pipeline, _) = session.locked(self.pipeline.as_deref(), &changes)?;
         Execution {
             threads: self.threads,
@@ -61,8 +60,11 @@ impl Arguments {
             mixed: self.mixed,
             json: self.json,
             overrides: changes,
+            ahead,
         }
-        .run(session, &pipeline, ahead)
+        .run(session, &pipeline)
+        // The process ends now, which frees the pipeline faster.
+        .inspect(|_| std::mem::forget(pipeline))
     }
 }
 
@@ -76,24 +78,21 @@ pub(crate) struct Execution {
     pub(crate) retries: u32,
     /// Hash files again that look unchanged.
     pub(crate) paranoid: bool,
-    /// Let results of several numerics classes meet in a comparison.
+    /// Put results of different numerics classes side by side.
     pub(crate) mixed: bool,
     /// Print events as JSON lines.
     pub(crate) json: bool,
     /// The changes to the pipeline, for the manifest.
     pub(crate) overrides: Vec<String>,
+    /// The store, where somebody has opened it already.
+    pub(crate) ahead: Option<LocalStore>,
 }
 
 impl Execution {
-    /// Runs it and prints what its last stages show; `ahead` is the store, where it was opened already.
-    pub(crate) fn run(
-        self,
-        session: &Session,
-        pipeline: &Pipeline,
-        ahead: Option<LocalStore>,
-    ) -> Result<u8, Failure> {
+    /// Runs it and prints what its last stages show.
+    pub(crate) fn run(self, session: &Session, pipeline: &Pipeline) -> Result<u8, Failure> {
         // What the engine itself writes may wait; workers make results durable.
-        let store = match ahead {
+        let store = match self.ahead {
             Some(store) => store.cleaned()?,
             None => session.store()?,
         };
@@ -137,7 +136,7 @@ impl Execution {
             }
         }
         // The process ends now, which frees it faster.
-        std::mem::forget((pipeline, memo, store));
+        std::mem::forget((memo, store));
         Ok(outcome.code)
     }
 }

@@ -90,10 +90,11 @@ impl Arguments {
             retries: 3,
             paranoid: false,
             mixed: false,
+            ahead: None,
             json: self.json,
             overrides: sets,
         }
-        .run(session, &pipeline, None)
+        .run(session, &pipeline)
     }
 
     /// The pipeline that the arguments stand for.

@@ -19,4 +19,5 @@ mod resume;
 mod schema;
 mod score;
 mod space;
+mod store;
 mod usage;

@@ -135,12 +135,12 @@ pub trait Kind: Send + Sync {
     fn determinism(&self) -> Determinism;
     /// See [`Stage::CHUNKS`].
     fn chunks(&self) -> Option<Chunks>;
+    /// See [`Stage::COMPARES`].
+    fn compares(&self) -> bool;
     /// See [`Stage::WORK`].
     fn work(&self) -> &'static [&'static str];
     /// See [`Stage::DEVICES`].
     fn devices(&self) -> &'static [&'static str];
-    /// See [`Stage::COMPARES`].
-    fn compares(&self) -> bool;
     /// Inputs and outputs.
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
@@ -223,14 +223,14 @@ impl<S: Stage> Kind for Erased<S> {
     fn chunks(&self) -> Option<Chunks> {
         S::CHUNKS
     }
+    fn compares(&self) -> bool {
+        S::COMPARES
+    }
     fn work(&self) -> &'static [&'static str] {
         S::WORK
     }
     fn devices(&self) -> &'static [&'static str] {
         S::DEVICES
-    }
-    fn compares(&self) -> bool {
-        S::COMPARES
     }
     fn ports(&self) -> Ports {
         S::ports()

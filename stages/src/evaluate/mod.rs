@@ -81,9 +81,9 @@ impl Stage for Evaluate {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "examines a model on held-out rows";
-    const WORK: &'static [&'static str] = &["items", "samples"];
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
+    const WORK: &'static [&'static str] = &["items", "samples"];
     type Params = Params;
 
     fn ports() -> Ports {
