@@ -288,6 +288,20 @@ fn stage(kind: &dyn Kind, params: Value) -> Value {
             "type": "string",
         }),
     );
+    properties.insert(
+        "shards".into(),
+        json!({
+            "description": "Into how many parts its rows are grouped; changes no result.",
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 4096}, reference("variable")],
+        }),
+    );
+    properties.insert(
+        "keep".into(),
+        json!({
+            "description": "What `gc` leaves of its outputs: all, or only digest and recipe.",
+            "anyOf": [{"enum": ["all", "digest"]}, reference("variable")],
+        }),
+    );
     json!({
         "description": kind.about(),
         "type": "object",
