@@ -13,10 +13,10 @@ use super::session::Session;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The earlier run: its name, the beginning of it, or `-2` for the last but one
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_negative_numbers = true)]
     old: String,
     /// The later run, likewise; `-1` is the last
-    #[arg(default_value = "-1", allow_hyphen_values = true)]
+    #[arg(default_value = "-1", allow_negative_numbers = true)]
     new: String,
     /// Compare figures of different numerics classes too
     #[arg(long)]
