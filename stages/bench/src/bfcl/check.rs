@@ -35,7 +35,20 @@ pub struct Checker {
 struct Rule {
     document: Document,
     answer: Answer,
+    /// Bits of the parameters that the document requires.
+    required: u64,
+    /// Required names that the accepted call does not mention.
+    required_elsewhere: Vec<String>,
+    /// Bits of the parameters that may not be left out.
+    wanted: u64,
+    /// A name that may not be left out is not in the document, so that no call has it.
+    wants_unknown: bool,
 }
+
+/// Arguments of a call that are matched without looking names up.
+const MAX_GIVEN: usize = 32;
+/// The place of an argument that has no parameter.
+const NOWHERE: u8 = u8::MAX;
 
 impl Checker {
     /// Compiles the documents (as written in the data, without the hints of prompts) and the accepted calls.
@@ -56,7 +69,7 @@ impl Checker {
                 })?,
             };
             let document = Document::compile(document, language, &answer)?;
-            Some(Rule { document, answer })
+            Some(Rule::new(document, answer))
         };
         Some(Self {
             kind,
@@ -125,6 +138,38 @@ impl Checker {
 }
 
 impl Rule {
+    fn new(document: Document, answer: Answer) -> Self {
+        let place = |name: &String| {
+            let at = document.parameters.iter().position(|p| p.name == *name)?;
+            u32::try_from(at).ok()
+        };
+        // Places beyond 64 are never asked for: such calls are checked by name.
+        let bit = |at: u32| 1_u64.checked_shl(at).unwrap_or(0);
+        let (mut required, mut wanted, mut wants_unknown) = (0, 0, false);
+        let mut required_elsewhere = Vec::new();
+        for name in &document.required {
+            match place(name) {
+                Some(at) => required |= bit(at),
+                None => required_elsewhere.push(name.clone()),
+            }
+        }
+        for (name, optional) in &answer.names {
+            match place(name) {
+                _ if *optional => {}
+                Some(at) => wanted |= bit(at),
+                None => wants_unknown = true,
+            }
+        }
+        Self {
+            document,
+            answer,
+            required,
+            required_elsewhere,
+            wanted,
+            wants_unknown,
+        }
+    }
+
     fn check(
         &self,
         call: &DecodedCall,
@@ -139,6 +184,43 @@ impl Rule {
             return Err(ErrorKind::WrongFunctionName);
         }
         let given = &call.arguments;
+        let parameters = &self.document.parameters;
+        if given.len() > MAX_GIVEN || parameters.len() > 64 {
+            return self.check_many(given, language);
+        }
+        // Which parameter each argument is for; most are written in the accepted order.
+        let mut places = [NOWHERE; MAX_GIVEN];
+        let (mut seen, mut next) = (0_u64, 0);
+        for (place, name) in places.iter_mut().zip(given.keys()) {
+            let named = |parameter: &Parameter| parameter.name == *name;
+            let behind = parameters[next..]
+                .iter()
+                .position(named)
+                .map(|at| next + at);
+            if let Some(at) = behind.or_else(|| parameters[..next].iter().position(named)) {
+                *place = at as u8;
+                seen |= 1 << at;
+                next = at + 1;
+            }
+        }
+        let lacks = |name: &String| !given.contains_key(name);
+        if self.required & !seen != 0 || self.required_elsewhere.iter().any(lacks) {
+            return Err(ErrorKind::MissingRequired);
+        }
+        for (place, value) in places.iter().zip(given.values()) {
+            match parameters.get(usize::from(*place)) {
+                Some(parameter) => check_argument(parameter, value, language)?,
+                None => return Err(ErrorKind::UnexpectedParameter),
+            }
+        }
+        match self.wanted & !seen != 0 || self.wants_unknown {
+            true => Err(ErrorKind::MissingOptional),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for calls of any size.
+    fn check_many(&self, given: &Map, language: Language) -> Result<(), ErrorKind> {
         if self
             .document
             .required

@@ -1,7 +1,7 @@
 //! Small changes of texts: characters and pieces taken out, doubled, swapped, or taken from other texts.
 
 /// A stream of changed texts, the same for the same seed.
-pub struct Mutator<'a> {
+pub(crate) struct Mutator<'a> {
     texts: &'a [String],
     state: u64,
 }
@@ -51,7 +51,7 @@ const PIECES: [&str; 40] = [
 ];
 
 impl<'a> Mutator<'a> {
-    pub fn new(texts: &'a [String], seed: u64) -> Self {
+    pub(crate) fn new(texts: &'a [String], seed: u64) -> Self {
         Self {
             texts,
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -79,7 +79,7 @@ impl<'a> Mutator<'a> {
     }
 
     /// The next text.
-    pub fn next(&mut self) -> String {
+    pub(crate) fn next(&mut self) -> String {
         let mut text = self.text();
         for _ in 0..=self.below(6) {
             let piece = self.piece(&text);

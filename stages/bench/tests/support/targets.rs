@@ -7,7 +7,7 @@ use starling_bench::bfcl::{self, Bfcl, Category, Class, Language, convert, decod
 use starling_text::json::{self, Value};
 
 /// Names of the targets, each with its corpus.
-pub const TARGETS: [(&str, &str); 4] = [
+pub(crate) const TARGETS: [(&str, &str); 4] = [
     ("bfcl-answers", include_str!("../corpus/bfcl-answers.jsonl")),
     ("bfcl-calls", include_str!("../corpus/bfcl-calls.jsonl")),
     (
@@ -21,7 +21,7 @@ pub const TARGETS: [(&str, &str); 4] = [
 ];
 
 /// The texts of a corpus: a JSON string a line.
-pub fn corpus(lines: &str) -> Vec<String> {
+pub(crate) fn corpus(lines: &str) -> Vec<String> {
     let text = |line: &str| match json::parse(line).expect("a line of JSON") {
         Value::Str(text) => text,
         other => panic!("a corpus holds texts, not {other:?}"),
@@ -30,13 +30,13 @@ pub fn corpus(lines: &str) -> Vec<String> {
 }
 
 /// Both benchmarks, read once.
-pub struct World {
+pub(crate) struct World {
     bfcl: Bfcl,
     acebench: Vec<Dataset>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let data = |profile| Dataset::embedded(Lang::En, profile).expect("embedded data");
         Self {
             bfcl: Bfcl::embedded().expect("embedded data"),
@@ -45,7 +45,7 @@ impl World {
     }
 
     /// Runs a target on a text; the answer is a number that depends on every verdict.
-    pub fn run(&self, target: &str, text: &str) -> usize {
+    pub(crate) fn run(&self, target: &str, text: &str) -> usize {
         match target {
             "bfcl-answers" => self.answers(text),
             "bfcl-calls" => self.calls(text),

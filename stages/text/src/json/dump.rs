@@ -176,6 +176,9 @@ pub fn write_float(out: &mut String, float: f64) {
     if float.is_infinite() {
         return out.push_str(if float > 0.0 { "inf" } else { "-inf" });
     }
+    if write_hundredths(out, float) {
+        return;
+    }
     let magnitude = float.abs();
     if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
         let start = out.len();
@@ -200,7 +203,87 @@ pub fn write_float(out: &mut String, float: f64) {
     out.push_str(exponent);
 }
 
+/// Writes a float that is the nearest one to a number of at most two decimals, such as prices are; says whether it was.
+///
+/// Numbers of up to 15 digits have floats of their own, so that no other number as short stands for this one.
+fn write_hundredths(out: &mut String, float: f64) -> bool {
+    let magnitude = float.abs();
+    if !(0.01..1e9).contains(&magnitude) {
+        return false;
+    }
+    let hundredths = (magnitude * 100.0).round();
+    if (hundredths / 100.0).to_bits() != magnitude.to_bits() {
+        return false;
+    }
+    let hundredths = hundredths as u64;
+    let mut buffer = [0_u8; 16];
+    let mut start = buffer.len();
+    let mut put = |byte: u8| {
+        start -= 1;
+        buffer[start] = byte;
+    };
+    let last = |number: u64| b'0' + (number % 10) as u8;
+    if !hundredths.is_multiple_of(10) {
+        put(last(hundredths));
+    }
+    put(last(hundredths / 10));
+    put(b'.');
+    let mut whole = hundredths / 100;
+    loop {
+        put(last(whole));
+        whole /= 10;
+        if whole == 0 {
+            break;
+        }
+    }
+    if float < 0.0 {
+        out.push('-');
+    }
+    // ASCII digits are text.
+    out.push_str(std::str::from_utf8(&buffer[start..]).unwrap_or_default());
+    true
+}
+
 pub(crate) fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
     out.write_fmt(args)
         .expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_float;
+
+    #[test]
+    fn short_decimals_are_written_like_any_other() {
+        let plain = |float: f64| {
+            let text = format!("{float}");
+            if text.contains('.') {
+                text
+            } else {
+                text + ".0"
+            }
+        };
+        let mut floats = vec![
+            0.01,
+            0.1,
+            0.29,
+            1.0,
+            10.0,
+            1.15,
+            227.16,
+            0.30000000000000004,
+            999_999_999.99,
+            1e9,
+        ];
+        floats.extend((1..20_000).map(|i| f64::from(i) / 100.0));
+        floats.extend((1..20_000).map(|i| f64::from(i) * 0.01));
+        floats.extend((1..20_000).map(|i| f64::from(i) * 1234.567));
+        for float in floats {
+            for float in [float, -float] {
+                let mut text = String::new();
+                write_float(&mut text, float);
+                assert_eq!(text, plain(float));
+            }
+        }
+    }
 }
