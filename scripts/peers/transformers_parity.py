@@ -215,7 +215,7 @@ def random_prompts(count, vocab, seed, shortest=3, longest=40):
     return [one(shortest, longest) for _ in range(count)], [one(60, 200) for _ in range(4)]
 
 
-def run(binary, gguf):
+def run(binary, gguf, count, only):
     failed = []
     shapes = [
         ("qwen3 tied 4/2", dict(family="qwen3", seed=1, tied=True, heads=4, kv=2, dim=32)),
@@ -229,8 +229,10 @@ def run(binary, gguf):
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         for name, shape in shapes:
+            if only not in name:
+                continue
             model = build(**shape)
-            prompts, texts = random_prompts(50, model.config.vocab_size, shape["seed"])
+            prompts, texts = random_prompts(count, model.config.vocab_size, shape["seed"])
             folder = work / "model"
             model.save_pretrained(folder, max_shard_size="200KB" if shape["tied"] else "5GB")
             for spelling in ["5", "4"]:
@@ -259,7 +261,7 @@ def run(binary, gguf):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             subjects = ["the sea", "a bridge", "winter", "my brother", "iron", "a city", "music", "the moon", "bread", "time"]
             forms = ["Write about {}.", "What is known of {}?", "Once, {}", "The price of {} is 1,234 and", "def f({}):"]
-            prompts = [tokenizer(f.format(s))["input_ids"] for s in subjects for f in forms]
+            prompts = [tokenizer(f.format(s))["input_ids"] for s in subjects for f in forms][:count]
             texts = [tokenizer(" ".join(f.format(s) for f in forms for s in subjects[i:i + 4]))["input_ids"] for i in range(4)]
             worst, differ = compare(binary, work, "SmolLM2-135M", model, folder, prompts, texts)
             if worst > 1e-4 or differ:
@@ -283,12 +285,14 @@ def main():
     command = commands.add_parser("run")
     command.add_argument("binary")
     command.add_argument("--smollm2", type=pathlib.Path)
+    command.add_argument("--prompts", type=int, default=50)
+    command.add_argument("--only", default="", help="models whose name holds this")
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     if arguments.command == "golden":
         golden(arguments.folder)
     else:
-        run(arguments.binary, arguments.smollm2)
+        run(arguments.binary, arguments.smollm2, arguments.prompts, arguments.only)
 
 
 main()

@@ -489,12 +489,45 @@ fn numbers<S: Simd, const V: usize>(
     }
 }
 
+/// Does something for each number below a constant of at most 8, without a loop: arrays that are only indexed by
+/// constants stay in registers.
+macro_rules! for_each {
+    ($at:ident < $count:expr, $body:block) => {
+        for_each!(@ $at, $count, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $at:ident, $count:expr, $body:block, $($number:literal)*) => {
+        $(if $count > $number {
+            let $at: usize = $number;
+            $body
+        })*
+    };
+}
+
+/// `chains[r] += x[r] · line` for every row.
+#[inline(always)]
+fn multiply_add<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    x: &[f32; R],
+    line: &[S::f32s; V],
+    chains: &mut [[S::f32s; V]; R],
+) {
+    for_each!(row < R, {
+        let value = simd.splat_f32s(x[row]);
+        if V <= 8 {
+            for_each!(part < V, {
+                chains[row][part] = simd.mul_add_f32s(value, line[part], chains[row][part]);
+            });
+        } else {
+            // one lane: there are no registers to keep
+            for (sum, &number) in chains[row].iter_mut().zip(line) {
+                *sum = simd.mul_add_f32s(value, number, *sum);
+            }
+        }
+    });
+}
+
 /// [`accumulate`] over all inputs of a panel of integers.
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "sizes that are constants keep the chains in registers"
-)]
 fn accumulate_words<S: Simd, const V: usize, const R: usize>(
     simd: S,
     x: &[f32],
@@ -513,21 +546,15 @@ fn accumulate_words<S: Simd, const V: usize, const R: usize>(
         let factor = *registers::<S, V>(factor);
         for (word, x) in words.iter().zip(x) {
             let word = *word_registers::<S, V>(word);
-            for byte in 0..4 {
-                let line = unpack::<S, V>(simd, &word, &factor, byte as u32);
-                for row in 0..R {
-                    let value = simd.splat_f32s(x[byte][row]);
-                    for part in 0..V {
-                        chains[row][part] = simd.mul_add_f32s(value, line[part], chains[row][part]);
-                    }
-                }
+            for (byte, x) in (0_u32..).zip(x) {
+                let line = unpack::<S, V>(simd, &word, &factor, byte);
+                multiply_add::<S, V, R>(simd, x, &line, &mut chains);
             }
         }
     }
-    for row in 0..R {
-        let (stored, _) = S::as_mut_simd_f32s(&mut sums[row].0);
-        stored.copy_from_slice(&chains[row]);
-    }
+    for_each!(row < R, {
+        *registers_mut::<S, V>(&mut sums[row]) = chains[row];
+    });
 }
 
 /// Calls with the first row and the rows of each tile: of `R` rows, then of 4, 2 or 1.
@@ -579,10 +606,6 @@ pub(super) fn accumulate_any<S: Simd, const V: usize>(
 /// # Shapes
 /// `x` `[inputs, R]`, `lines` `[inputs]`; `V` registers make a line.
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "sizes that are constants keep the chains in registers"
-)]
 fn accumulate<S: Simd, const V: usize, const R: usize>(
     simd: S,
     x: &[f32],
@@ -593,23 +616,25 @@ fn accumulate<S: Simd, const V: usize, const R: usize>(
         return;
     };
     let mut chains = [[simd.splat_f32s(0.0); V]; R];
-    for row in 0..R {
+    for_each!(row < R, {
         chains[row] = *registers::<S, V>(&sums[row]);
-    }
+    });
     let (x, _) = x.as_chunks::<R>();
     for (x, line) in x.iter().zip(lines) {
         let line = *registers::<S, V>(line);
-        for row in 0..R {
-            let value = simd.splat_f32s(x[row]);
-            for part in 0..V {
-                chains[row][part] = simd.mul_add_f32s(value, line[part], chains[row][part]);
-            }
-        }
+        multiply_add::<S, V, R>(simd, x, &line, &mut chains);
     }
-    for row in 0..R {
-        let (stored, _) = S::as_mut_simd_f32s(&mut sums[row].0);
-        stored.copy_from_slice(&chains[row]);
-    }
+    for_each!(row < R, {
+        *registers_mut::<S, V>(&mut sums[row]) = chains[row];
+    });
+}
+
+#[inline(always)]
+fn registers_mut<S: Simd, const V: usize>(line: &mut Line) -> &mut [S::f32s; V] {
+    let (registers, _) = S::as_mut_simd_f32s(&mut line.0);
+    registers
+        .first_chunk_mut()
+        .expect("V registers of this instruction set make a line")
 }
 
 #[inline(always)]
