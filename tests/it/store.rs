@@ -117,14 +117,14 @@ fn a_stage_is_run_beside_its_result_and_compared() {
     );
     // The result that was there stays, and nothing has to run.
     assert!(space.starling("run p.toml").stderr.contains("0 ran"));
-    let none = space.starling("verify --reexecute count -p p.toml --set count.env.N=9");
+    let none = space.starling("verify --reexecute count -p p.toml --set count.env.N=\"9\"");
     assert_eq!(none.code, 2, "{}", none.all());
 }
 
 #[test]
 fn two_runs_are_compared_by_parameters_and_figures() {
     let space = space();
-    let changed = space.starling("run p.toml --set count.env.N=2");
+    let changed = space.starling("run p.toml --set count.env.N=\"2\"");
     assert_eq!(changed.code, 0, "{}", changed.all());
     let diff = space.starling("diff -2 -1");
     assert_eq!(diff.code, 0, "{}", diff.all());
@@ -152,7 +152,7 @@ fn two_runs_are_compared_by_parameters_and_figures() {
 #[test]
 fn what_is_pinned_stays_and_the_rest_has_a_price() {
     let space = space();
-    assert_eq!(space.starling("run p.toml --set count.env.N=2").code, 0);
+    assert_eq!(space.starling("run p.toml --set count.env.N=\"2\"").code, 0);
     let pinned = space.starling("pin first count -p p.toml --reason paper");
     assert_eq!(pinned.code, 0, "{}", pinned.all());
     let dry = space.starling("gc --dry-run --max-size 0 --grace 0");

@@ -78,8 +78,8 @@ struct Examined {
 
 impl Stage for Evaluate {
     const KIND: &'static str = "evaluate";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once. 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "examines a model on held-out rows";
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
