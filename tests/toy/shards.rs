@@ -101,7 +101,12 @@ fn what_is_cut_off_goes_on_chunk_by_chunk() {
         let mut kept = 0;
         for kill in 0..5 {
             let mut run = space.start("broken", &["--threads", "3"]);
-            run.until_started("map");
+            if run.until_started_or_over("map").is_none() {
+                // A fast machine is done before the last kill; the first always finds work.
+                assert!(kill > 0, "{:#?}", run.events);
+                run.finish();
+                break;
+            }
             std::thread::sleep(std::time::Duration::from_millis(random(&mut seed, 250)));
             // The engine and a worker in turn.
             let events = if kill % 2 == 0 {

@@ -163,15 +163,21 @@ impl Running {
 
     /// Follows the run until the stage's worker starts; its process.
     pub(crate) fn until_started(&mut self, name: &str) -> u32 {
-        let mut found = 0;
+        let found = self.until_started_or_over(name);
+        assert_ne!(found, None, "{name} did not start: {:#?}", self.events);
+        found.unwrap_or_default()
+    }
+
+    /// The same; none when the run ended without it.
+    pub(crate) fn until_started_or_over(&mut self, name: &str) -> Option<u32> {
+        let mut found = None;
         self.until(|event| match event {
             RunEvent::Started { stage, pid, .. } if stage == name => {
-                found = *pid;
+                found = Some(*pid);
                 true
             }
             _ => false,
         });
-        assert_ne!(found, 0, "{name} did not start: {:#?}", self.events);
         found
     }
 

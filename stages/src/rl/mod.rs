@@ -255,7 +255,8 @@ mod defaults {
 
 impl Stage for Rl {
     const KIND: &'static str = "rl";
-    /// 2: the curve has more columns. 1: first.
+    /// 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
+    /// alike are read once. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];

@@ -108,7 +108,8 @@ struct Report {
 
 impl Stage for RolloutKind {
     const KIND: &'static str = "rollout";
-    /// 2: log-probabilities of the likeliest tokens are half floats; the artifact is sharded. 1: first.
+    /// 2: log-probabilities of the likeliest tokens are half floats; the artifact is sharded; rotary
+    /// frequencies are rounded as PyTorch does, and prompts that begin alike are read once. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
     const WORK: &'static [&'static str] = &["prompts", "samples"];

@@ -56,7 +56,8 @@ pub(crate) struct Params {
 
 impl Stage for Sft {
     const KIND: &'static str = "sft";
-    /// 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once. 1: first.
+    /// 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once.
+    /// 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
     const WORK: &'static [&'static str] = &["updates", "batch"];
