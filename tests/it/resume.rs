@@ -56,7 +56,6 @@ inputs.prompts = "rows.rows"
 samples = 2
 top-k = 8
 max-new-tokens = 48
-snapshot-seconds = 0.0
 
 [stage.ckd]
 kind = "distill"

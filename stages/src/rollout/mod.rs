@@ -58,9 +58,6 @@ pub(crate) struct Params {
     /// Seed of the sampling.
     #[serde(default)]
     seed: u64,
-    /// Has no effect: every chunk of prompts is kept when it is done.
-    #[serde(default = "defaults::snapshot_seconds")]
-    snapshot_seconds: f64,
 }
 
 mod defaults {
@@ -72,9 +69,6 @@ mod defaults {
     }
     pub(super) fn top_k() -> usize {
         100
-    }
-    pub(super) fn snapshot_seconds() -> f64 {
-        20.0
     }
 }
 
@@ -113,7 +107,6 @@ impl Stage for RolloutKind {
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
     const WORK: &'static [&'static str] = &["prompts", "samples"];
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
     type Params = Params;
