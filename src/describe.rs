@@ -58,7 +58,12 @@ pub fn kind(kind: &dyn Kind) -> String {
     // What a table needs is needed only where the table is.
     let needed = |path: &str| params.iter().any(|p| p.path == path && p.required);
     let required: Vec<String> = (params.iter())
-        .filter(|p| p.required && p.path.rsplit_once('.').is_none_or(|(table, _)| needed(table)))
+        .filter(|p| {
+            p.required
+                && p.path
+                    .rsplit_once('.')
+                    .is_none_or(|(table, _)| needed(table))
+        })
         .map(|p| format!("{} = …", p.path))
         .collect();
     for param in params {
