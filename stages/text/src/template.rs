@@ -335,8 +335,17 @@ fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<String, JinjaError> {
         indent: kwargs.get::<Option<usize>>("indent")?,
     };
     kwargs.assert_all_used()?;
-    with_json(value, |value| json::dumps_with(value, &options))
+    let text = with_json(value, |value| json::dumps_with(value, &options))?;
+    // Applied to its own result it doubles the escapes each time, so a short template could fill the memory.
+    if text.len() > LONGEST_JSON {
+        let detail = "`tojson` made more than 16 MiB";
+        return Err(JinjaError::new(ErrorKind::InvalidOperation, detail));
+    }
+    Ok(text)
 }
+
+/// The longest text that `tojson` may make, in bytes.
+const LONGEST_JSON: usize = 16 << 20;
 
 #[derive(Debug, Error)]
 #[error("{0}")]
