@@ -14,7 +14,6 @@ use starling::plan::{Resolution, plan, resolve};
 use starling_cache::{ActionRecord, LocalStore, Store};
 
 #[path = "../tests/support/kinds.rs"]
-#[expect(dead_code, reason = "only their parameters and ports are used")]
 mod kinds;
 
 const SIZES: &[usize] = &[100, 1_000, 10_000];

@@ -87,11 +87,14 @@ pub(super) fn nested<'t>(keys: &[Spanned<String>], value: Spanned<DeValue<'t>>) 
     table
 }
 
+/// Takes a path and the value at its end.
+pub(super) type Each<'a, 'v, 't> = dyn FnMut(&[Spanned<String>], &'v Spanned<DeValue<'t>>) + 'a;
+
 /// Every value of a table that is no table itself, with the segments of its path.
 pub(super) fn leaves<'v, 't>(
     table: &'v DeTable<'t>,
     path: &mut Vec<Spanned<String>>,
-    each: &mut dyn FnMut(&[Spanned<String>], &'v Spanned<DeValue<'t>>),
+    each: &mut Each<'_, 'v, 't>,
 ) {
     for (key, value) in table {
         path.push(Spanned::new(key.span(), key.get_ref().to_string()));

@@ -111,7 +111,7 @@ impl Arguments {
         };
         match (&answer, item.category.kind()) {
             (Answer::Turns(turns), Kind::MultiTurn) => {
-                turns_side_by_side(&mut out, &bfcl, item, turns)
+                turns_side_by_side(&mut out, &bfcl, item, turns);
             }
             (Answer::Text(text), kind) if kind != Kind::MultiTurn => {
                 head(&mut out, "output");

@@ -146,7 +146,8 @@ fn golden_lm_logits() {
 
         let scores = &generator.scores(&[ids.as_slice()], 3, 1).unwrap()[0];
         let decoder = starling_lm::Decoder::new(&config, &weights).unwrap();
-        let other = &starling_lm::score::logprobs(&decoder, &[ids.clone()], 1).unwrap()[0];
+        let other =
+            &starling_lm::score::logprobs(&decoder, std::slice::from_ref(&ids), 1).unwrap()[0];
         for (at, row) in logits
             .chunks_exact(config.vocab_size)
             .enumerate()

@@ -67,14 +67,12 @@ impl Stage for ExportRows {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
-        let from = match (context.optional("rows"), context.optional("train-rows")) {
-            (Some(path), None) | (None, Some(path)) => path,
-            _ => {
-                return Err(StageError::failed_try(
-                    "`export-rows` needs either `rows` or `train-rows`, not both and not neither",
-                    "give `inputs.rows` or `inputs.train-rows`",
-                ));
-            }
+        let given = (context.optional("rows"), context.optional("train-rows"));
+        let ((Some(from), None) | (None, Some(from))) = given else {
+            return Err(StageError::failed_try(
+                "`export-rows` needs either `rows` or `train-rows`, not both and not neither",
+                "give `inputs.rows` or `inputs.train-rows`",
+            ));
         };
         let format = match p.format {
             Format::Jsonl => FileFormat::Lines,

@@ -71,7 +71,8 @@ enum Baseline {
     /// As they are, normalised over the batch (REINFORCE).
     Reinforce,
     /// Minus the group's mean, normalised over the batch (REINFORCE++ with baseline).
-    ReinforceBaseline,
+    #[serde(rename = "reinforce-baseline")]
+    CentredReinforce,
 }
 
 impl Baseline {
@@ -81,7 +82,7 @@ impl Baseline {
             Self::DrGrpo => Estimator::DrGrpo,
             Self::Rloo => Estimator::Rloo,
             Self::Reinforce => Estimator::Reinforce,
-            Self::ReinforceBaseline => Estimator::ReinforceBaseline,
+            Self::CentredReinforce => Estimator::ReinforceBaseline,
         }
     }
 }

@@ -184,10 +184,10 @@ mod tests {
 
     use super::*;
 
-    fn elements(
-        text: &str,
-        capacity: usize,
-    ) -> (Vec<(usize, String)>, Option<(usize, &'static str)>) {
+    /// Rows with their lines, and the fault that ended them.
+    type Found = (Vec<(usize, String)>, Option<(usize, &'static str)>);
+
+    fn elements(text: &str, capacity: usize) -> Found {
         let mut elements = Elements::new(BufReader::with_capacity(capacity, text.as_bytes()));
         let (mut rows, mut row) = (Vec::new(), Vec::new());
         loop {

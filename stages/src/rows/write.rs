@@ -305,7 +305,8 @@ mod tests {
             .collect();
         let expected = [
             ("a.gz", 1, true),
-            ("b/x.json", 1, true),
+            // the list opens on a line of its own
+            ("b/x.json", 2, true),
             ("c.parquet", 1, true),
             ("d.jsonl", 1, true),
             ("d.jsonl", 2, false),

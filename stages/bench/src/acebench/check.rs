@@ -26,13 +26,16 @@ pub(super) fn check_normal(
     check_calls(normal, &calls)
 }
 
+/// A function's name, and its arguments as text.
+type ShownCall = (String, Vec<(String, String)>);
+
 /// The calls that are read from an output, each with its arguments as Python prints them; `None` when it is no list
 /// of calls.
 pub(super) fn shown_calls(
     profile: Profile,
     category: Category,
     output: &str,
-) -> Option<Vec<(String, Vec<(String, String)>)>> {
+) -> Option<Vec<ShownCall>> {
     let text = prepare(profile, category, output)?;
     let calls = decode(&text).ok()?;
     let argument = |(name, value): &(Option<std::borrow::Cow<'_, str>>, Value<'_>)| {

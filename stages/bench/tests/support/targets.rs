@@ -80,7 +80,7 @@ impl World {
         for class in Class::ALL {
             let mut sandbox = self
                 .bfcl
-                .sandbox(*class, &Value::Null, text.len() % 2 == 0)
+                .sandbox(*class, &Value::Null, text.len().is_multiple_of(2))
                 .expect("an instance");
             for call in text.split('\n') {
                 length += sandbox.execute(call).len();

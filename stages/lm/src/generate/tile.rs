@@ -383,10 +383,10 @@ impl MatMul<'_, '_> {
                         1 => accumulate_words::<S, V, 1>(simd, turned, words, factors, sums),
                         2 => accumulate_words::<S, V, 2>(simd, turned, words, factors, sums),
                         4 if R >= 4 => {
-                            accumulate_words::<S, V, 4>(simd, turned, words, factors, sums)
+                            accumulate_words::<S, V, 4>(simd, turned, words, factors, sums);
                         }
                         8 if R >= 8 => {
-                            accumulate_words::<S, V, 8>(simd, turned, words, factors, sums)
+                            accumulate_words::<S, V, 8>(simd, turned, words, factors, sums);
                         }
                         _ => {
                             let depths = words.chunks(DEPTH / 4).zip(factors.chunks(DEPTH / GROUP));
