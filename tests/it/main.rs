@@ -18,6 +18,7 @@ mod plans;
 mod resume;
 mod schema;
 mod score;
+mod small;
 mod space;
 mod store;
 mod usage;

@@ -5,48 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::small::BEGINNING;
 use crate::space::Space;
 
 /// World, teacher and student; then each method from the same student.
-const PIPELINE: &str = r#"
-[stage.world]
-kind = "world"
-base-rows = 40
-train-rows = 120
-test-rows = 16
-
-[stage.tokenizer]
-kind = "tokenizer-train"
-inputs.rows.train = "world.train"
-vocab-size = 420
-chat-template = "compact"
-
-[stage.rows]
-kind = "trainset"
-inputs.rows = "world.train"
-inputs.tokenizer = "tokenizer.tokenizer"
-
-[stage.held-out]
-kind = "trainset"
-inputs.rows = "world.test"
-inputs.tokenizer = "tokenizer.tokenizer"
-
-[stage.init]
-kind = "model-init"
-inputs.tokenizer = "tokenizer.tokenizer"
-layers = 2
-hidden = 48
-heads = 4
-kv-heads = 2
-
-[stage.teacher]
-kind = "sft"
-inputs.model = "init.model"
-inputs.rows = "rows.rows"
-updates = 160
-batch = 16
-optimizer.lr = 1e-2
-
+const REST: &str = r#"
 [stage.student]
 kind = "sft"
 inputs.model = "init.model"
@@ -184,6 +147,10 @@ inputs.comparison = "comparison.comparison"
 gguf = ["f32", "q8-0"]
 "#;
 
+fn pipeline() -> String {
+    format!("{BEGINNING}{REST}")
+}
+
 const METHODS: [&str; 10] = [
     "judged",
     "offline",
@@ -227,7 +194,7 @@ fn curve(space: &Space, store: &str, stage: &str) -> Vec<Value> {
 #[test]
 fn every_method_runs_and_threads_change_no_byte() {
     let space = Space::new();
-    space.write("p.toml", PIPELINE);
+    space.write("p.toml", &pipeline());
     for (store, threads) in [("one", 1), ("two", 2)] {
         let said = space.starling(&format!("--store {store} run --threads {threads} p.toml"));
         assert_eq!(said.code, 0, "{}", said.all());
@@ -278,7 +245,7 @@ fn every_method_runs_and_threads_change_no_byte() {
 #[test]
 fn what_contradicts_itself_is_said() {
     let space = Space::new();
-    space.write("p.toml", PIPELINE);
+    space.write("p.toml", &pipeline());
     for (set, part) in [
         ("gkd.max-new-tokens=0", "max-new-tokens"),
         ("dpo.label-smoothing=0.5", "label-smoothing"),

@@ -6,48 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::small::BEGINNING;
 use crate::space::Space;
 
 /// SFT, rollout, CKD and Sim-RL at a size of seconds, with a snapshot due at every chance.
-const PIPELINE: &str = r#"
-[stage.world]
-kind = "world"
-base-rows = 40
-train-rows = 120
-test-rows = 16
-
-[stage.tokenizer]
-kind = "tokenizer-train"
-inputs.rows.train = "world.train"
-vocab-size = 420
-chat-template = "compact"
-
-[stage.rows]
-kind = "trainset"
-inputs.rows = "world.train"
-inputs.tokenizer = "tokenizer.tokenizer"
-
-[stage.held-out]
-kind = "trainset"
-inputs.rows = "world.test"
-inputs.tokenizer = "tokenizer.tokenizer"
-
-[stage.init]
-kind = "model-init"
-inputs.tokenizer = "tokenizer.tokenizer"
-layers = 2
-hidden = 48
-heads = 4
-kv-heads = 2
-
-[stage.teacher]
-kind = "sft"
-inputs.model = "init.model"
-inputs.rows = "rows.rows"
-updates = 160
-batch = 16
-optimizer.lr = 1e-2
-snapshot-seconds = 0.0
+const REST: &str = r#"snapshot-seconds = 0.0
 
 [stage.rollouts]
 kind = "rollout"
@@ -89,6 +52,10 @@ samples = 2
 kind = "table"
 inputs.arms.refined = "examined.evaluation"
 "#;
+
+fn pipeline() -> String {
+    format!("{BEGINNING}{REST}")
+}
 
 /// The stages that keep snapshots: each is killed once, its worker or the engine in turn.
 const KILLED: [&str; 4] = ["teacher", "rollouts", "ckd", "refined"];
@@ -153,7 +120,7 @@ fn kill_at_snapshot(space: &Space, store: &str, stage: &str, engine: bool) -> bo
 #[test]
 fn a_killed_run_ends_with_the_bytes_of_an_unbroken_one() {
     let space = Space::new();
-    space.write("p.toml", PIPELINE);
+    space.write("p.toml", &pipeline());
     let (unbroken, _) = complete(&space, "unbroken");
     // Where a snapshot falls depends on the clock, so every run of the test kills at other points.
     for stage in KILLED {
@@ -171,7 +138,7 @@ fn a_killed_run_ends_with_the_bytes_of_an_unbroken_one() {
 #[test]
 fn threads_change_no_byte_and_rerun_nothing() {
     let space = Space::new();
-    space.write("p.toml", PIPELINE);
+    space.write("p.toml", &pipeline());
     let (one, _) = {
         let said = space.starling("--store one run --threads 1 p.toml");
         assert_eq!(said.code, 0, "{}", said.all());
@@ -191,9 +158,9 @@ fn threads_change_no_byte_and_rerun_nothing() {
     assert_eq!(changed.code, 0, "{}", changed.all());
     assert!(changed.stderr.contains("4 ran"), "{}", changed.all());
     // `why` names it, with both values and its place in the file.
-    space.write("p.toml", &PIPELINE.replace("tail = 0.5", "tail = 2.5"));
+    space.write("p.toml", &pipeline().replace("tail = 0.5", "tail = 2.5"));
     let why = space.starling("--store one why ckd -p p.toml");
-    let line = PIPELINE
+    let line = pipeline()
         .lines()
         .position(|l| l == "tail = 0.5")
         .expect("there")
