@@ -23,7 +23,7 @@ impl EventSink for TestHost {
 }
 
 impl Host for TestHost {
-    fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError> {
+    fn save_snapshot(&self, progress: u64, folder: &Path, _lasts: bool) -> Result<(), StageError> {
         let to = self.snapshots.join(format!("{progress:09}"));
         std::fs::create_dir_all(&to).map_err(StageError::io("create", &to))?;
         for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -33,17 +33,20 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
-        let newest = std::fs::read_dir(&self.snapshots)
-            .ok()
-            .and_then(|d| d.filter_map(Result::ok).map(|e| e.path()).max());
-        Ok(newest.map(|folder| Snapshot {
-            progress: folder
+    fn newest_snapshot(&self, most: u64) -> Result<Option<Snapshot>, StageError> {
+        let saved = std::fs::read_dir(&self.snapshots);
+        let saved = saved.into_iter().flatten().filter_map(Result::ok);
+        let snapshots = saved.map(|entry| Snapshot {
+            progress: entry
                 .file_name()
-                .and_then(|n| n.to_str()?.parse().ok())
+                .to_str()
+                .and_then(|name| name.parse().ok())
                 .unwrap_or(0),
-            folder,
-        }))
+            folder: entry.path(),
+        });
+        Ok(snapshots
+            .filter(|snapshot| snapshot.progress <= most)
+            .max_by_key(|snapshot| snapshot.progress))
     }
 
     fn interrupted(&self) -> bool {

@@ -93,6 +93,8 @@ struct Engine<'a> {
     budget: usize,
     states: Vec<State>,
     keys: Vec<Option<ActionKey>>,
+    /// By which the snapshots of each stage are found.
+    lines: Vec<Option<ActionKey>>,
     readers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
     running: BTreeSet<usize>,
@@ -151,6 +153,7 @@ impl<'a> Engine<'a> {
             budget: threads.unwrap_or(cores).max(1),
             states: (0..count).map(|_| State::Waiting).collect(),
             keys: vec![None; count],
+            lines: vec![None; count],
             ready: BTreeSet::new(),
             running: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
