@@ -194,6 +194,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn put_run(&self, run: &str, name: &str, bytes: &[u8]) -> Result<(), CacheError>;
     /// Reads a file of a run.
     fn run_file(&self, run: &str, name: &str) -> Result<Option<Vec<u8>>, CacheError>;
+    /// Where the files of a run lie and others may be put beside them, if that is a local folder.
+    fn run_folder(&self, run: &str) -> Option<PathBuf> {
+        let _ = run;
+        None
+    }
     /// The runs, in order of their names.
     fn runs(&self) -> Result<Vec<String>, CacheError>;
 }

@@ -430,6 +430,13 @@ impl Store for LocalStore {
         read_if_there(&self.run_path(run, name)?)
     }
 
+    fn run_folder(&self, run: &str) -> Option<PathBuf> {
+        self.run_path(run, "tensorboard")
+            .ok()?
+            .parent()
+            .map(Path::to_owned)
+    }
+
     fn runs(&self) -> Result<Vec<String>, CacheError> {
         self.run_names()
     }

@@ -33,6 +33,13 @@ pub enum Event {
         /// The figure that matters, with its unit, or empty.
         figure: String,
     },
+    /// Figures of a curve, as they come.
+    Scalars {
+        /// The update, or whatever else the curve runs over. One that is not beyond the last takes back what followed.
+        step: u64,
+        /// The figures by name.
+        values: Vec<(String, f64)>,
+    },
     /// Something to say.
     Message {
         /// How serious.
@@ -218,6 +225,14 @@ impl<'a> StageContext<'a> {
             unit: unit.to_owned(),
             figure: figure.into(),
         });
+    }
+
+    /// Tells the figures of a curve at a step, for those who follow it.
+    ///
+    /// A stage that resumes tells the curve so far once more, so that every attempt tells all of it.
+    pub fn scalars(&self, step: u64, values: impl IntoIterator<Item = (String, f64)>) {
+        let values = values.into_iter().collect();
+        self.host.emit(Event::Scalars { step, values });
     }
 
     /// Tells something worth knowing.
