@@ -7,6 +7,7 @@
 //! | `plan`     | checked pipeline + store → a status and a cause for every stage          |
 //! | `run`      | checked pipeline + store → every stage's outputs in the store            |
 //! | `report`   | what a run tells → bars, plain lines, JSON lines                         |
+//! | `board`    | figures of curves → event files for TensorBoard                          |
 //! | `schema`   | kinds → the JSON Schema of pipelines                                    |
 //! | `describe` | kinds → what people read about them                                      |
 //! | `exit`     | the exit codes of the command                                            |
@@ -14,6 +15,7 @@
 //! The library knows no kind by name (they come in a [`Registry`]), prints nothing and reads neither
 //! the environment nor the home folder; the command does.
 
+pub mod board;
 pub mod describe;
 pub mod exit;
 pub mod lock;

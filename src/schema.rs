@@ -43,10 +43,13 @@ pub fn schema(registry: &Registry) -> Value {
         json!({
             "description": "A stage. Its kind says which inputs and parameters it has.",
             "type": "object",
-            "properties": {"kind": {
-                "description": "What sort of work it is; `starling stages` lists the kinds.",
-                "anyOf": names,
-            }},
+            "properties": {
+                "kind": {
+                    "description": "What sort of work it is; `starling stages` lists the kinds.",
+                    "anyOf": names,
+                },
+                "like": like(),
+            },
             "allOf": by_kind,
         }),
     );
@@ -107,6 +110,13 @@ fn vars() -> Value {
         "description": "Values that stages mention as \"${name}\".",
         "type": "object",
         "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$"},
+    })
+}
+
+fn like() -> Value {
+    json!({
+        "description": "A stage that this one is like, in all that it does not say itself.",
+        "type": "string",
     })
 }
 
@@ -266,6 +276,7 @@ fn stage(kind: &dyn Kind, params: Value) -> Value {
         .map(|i| (i.name.to_owned(), input(i)))
         .collect();
     properties.insert("kind".into(), json!({}));
+    properties.insert("like".into(), like());
     properties.insert(
         "inputs".into(),
         json!({

@@ -1,6 +1,6 @@
 //! Collecting: deleting what nothing names any more.
 //!
-//! Roots are records, snapshots of unfinished actions and pins. What is kept of the records is the caller's choice,
+//! Roots are records, snapshots of unfinished actions, those that last, and pins. What is kept of the records is the caller's choice,
 //! since only the engine knows which runs matter; a pinned action stays in any case. A blob that nothing names is
 //! deleted once it is old enough: a worker first puts blobs and then their record, and whoever finds a blob already
 //! there marks it as used just now.
@@ -32,6 +32,8 @@ pub enum Keep {
 pub struct CollectOptions {
     /// Which records stay.
     pub keep: Keep,
+    /// Whether snapshots that last stay with their finished actions; those of unfinished ones stay in any case.
+    pub keep_snapshots: bool,
     /// Deletes nothing and reports the same.
     pub dry_run: bool,
     /// The present, in seconds since 1970.
@@ -56,7 +58,7 @@ pub enum CollectedItem {
     },
     /// A blob.
     Blob(Digest),
-    /// The snapshots of an action that is finished or not kept.
+    /// Snapshots of a line whose actions are finished or not kept.
     Snapshots(ActionKey),
     /// A temporary or damaged file, by its path.
     File(PathBuf),
@@ -159,18 +161,25 @@ impl Plan {
                 Loaded::Damaged(_) | Loaded::Absent => {}
             }
         }
-        for key in snapshot_keys(store)? {
-            if finished.contains(&key) || !kept(&key) {
-                let folder = store.root().join("snapshots").join(key.to_string());
-                let files = list(&folder)?
-                    .iter()
-                    .map(|name| folder.join(name))
-                    .collect();
-                doomed.push((CollectedItem::Snapshots(key), files));
-            } else {
-                for snapshot in store.snapshots(&key)? {
+        for line in snapshot_lines(store)? {
+            let folder = store.snapshot_folder(&line);
+            // What cannot be read can neither be resumed from.
+            let mut files: BTreeSet<PathBuf> = list(&folder)?
+                .iter()
+                .map(|name| folder.join(name))
+                .collect();
+            for (path, snapshot) in store.snapshot_files(&line)? {
+                let label = &snapshot.label;
+                let serves =
+                    !finished.contains(&label.action) || (label.lasts && options.keep_snapshots);
+                if serves && kept(&label.action) {
+                    files.remove(&path);
                     mark_output(store, &snapshot.output, &mut named)?;
                 }
+            }
+            if !files.is_empty() {
+                let files = files.into_iter().collect();
+                doomed.push((CollectedItem::Snapshots(line), files));
             }
         }
         for folder in ["tmp", "damaged"] {
@@ -195,7 +204,8 @@ fn size_and_age(path: &Path, now_unix: f64) -> Result<Option<(u64, f64)>, CacheE
     }
 }
 
-fn snapshot_keys(store: &LocalStore) -> Result<Vec<ActionKey>, CacheError> {
+/// The lines that have snapshots.
+pub(crate) fn snapshot_lines(store: &LocalStore) -> Result<Vec<ActionKey>, CacheError> {
     let names = list(&store.root().join("snapshots"))?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
@@ -216,8 +226,8 @@ pub(crate) fn named_blobs(store: &LocalStore) -> Result<BTreeSet<Digest>, CacheE
             }
         }
     }
-    for key in snapshot_keys(store)? {
-        for snapshot in store.snapshots(&key)? {
+    for line in snapshot_lines(store)? {
+        for snapshot in store.snapshots(&line)? {
             mark_output(store, &snapshot.output, &mut named)?;
         }
     }

@@ -15,6 +15,7 @@
 //! | shards                      | no         | they only group chunks into processes; a chunk's key has the digest of its rows in place of all rows |
 //! | secrets, names and values   | no         | they open doors and must never be found in a store                   |
 //! | neutral parameters          | no         | the kind declares them: log interval, snapshot interval              |
+//! | where to stop               | yes        | other bytes come out; but not in the key that snapshots are found by |
 //! | time limit, retries, budget | no         | they decide whether bytes come, not which                            |
 //! | times, hosts, users, paths  | no         | recorded beside the artifact                                         |
 //! | attempt                     | no         | the first attempt to finish wins                                     |
@@ -112,6 +113,16 @@ impl KeyFields {
             params,
             inputs,
         }
+    }
+
+    /// The same fields without some parameters.
+    #[must_use]
+    pub fn without(&self, params: &[&str]) -> Self {
+        let mut fields = self.clone();
+        if let Some(map) = fields.params.as_object_mut() {
+            map.retain(|name, _| !params.contains(&name.as_str()));
+        }
+        fields
     }
 
     /// Visits every field, always in the same order.

@@ -33,7 +33,7 @@ pub use self::{
     manifest::{Manifest, ParseManifestError, TreeEntry, TreeNode},
     memo::Memo,
     process::{Liveness, Owner},
-    record::{ActionRecord, OutputRef, SnapshotRecord},
+    record::{ActionRecord, OutputRef, SnapshotLabel, SnapshotRecord},
     store::{Creation, Mode, Store, Warning},
-    verify::{BrokenRecord, DamagedFile, Verified, verify},
+    verify::{BrokenRecord, BrokenSnapshot, DamagedFile, Verified, verify},
 };

@@ -68,16 +68,31 @@ impl ActionRecord {
     }
 }
 
-/// A snapshot of an unfinished action.
+/// What is said of a snapshot besides its files.
+///
+/// Actions that differ only in where they stop go the same way, so they share their snapshots: these are found by the
+/// *line*, the key of the action without the parameters that say where it stops.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SnapshotRecord {
-    /// The action it belongs to.
-    pub key: ActionKey,
+pub struct SnapshotLabel {
+    /// The line; the action's own key where nothing says where to stop.
+    pub line: ActionKey,
+    /// The action that saved it.
+    pub action: ActionKey,
     /// Units of work done when it was saved.
     pub progress: u64,
     /// The numerics class that it may be resumed in.
     pub numerics: String,
+    /// Whether it stays when its action is finished, so that others of the line go on from it.
+    pub lasts: bool,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRecord {
+    /// What it is.
+    pub label: SnapshotLabel,
     /// Its files.
     pub output: OutputRef,
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     ActionKey, ActionRecord, CacheError, Digest, KeyFields, LeaseHolder, LeaseOutcome, OutputRef,
-    Owner, SnapshotRecord, lease::Lease, manifest::Manifest,
+    Owner, SnapshotLabel, SnapshotRecord, lease::Lease, manifest::Manifest,
 };
 
 /// How files are placed for a reader.
@@ -149,26 +149,25 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`Store::next_attempt`].
     fn attempt_log(&self, key: &ActionKey, attempt: u32) -> Option<PathBuf>;
 
-    // Snapshots.
+    // Snapshots; see [`SnapshotLabel`] for what a line is.
 
-    /// Saves the files of a folder as the snapshot of an action at `progress`.
-    fn put_snapshot(
-        &self,
-        key: &ActionKey,
-        progress: u64,
-        folder: &Path,
-        numerics: &str,
-    ) -> Result<OutputRef, CacheError>;
-    /// The readable snapshots of an action, newest first; their blobs are not looked at.
-    fn snapshots(&self, key: &ActionKey) -> Result<Vec<SnapshotRecord>, CacheError>;
-    /// The newest snapshot of a numerics class whose bytes all have their digests.
+    /// Saves the files of a folder as a snapshot.
+    ///
+    /// One that lasts is not replaced by one that does not.
+    fn put_snapshot(&self, label: &SnapshotLabel, folder: &Path) -> Result<OutputRef, CacheError>;
+    /// The readable snapshots of a line, newest first; their blobs are not looked at.
+    fn snapshots(&self, line: &ActionKey) -> Result<Vec<SnapshotRecord>, CacheError>;
+    /// The newest snapshot of a line and a numerics class that is not beyond `most` and whose bytes all have their
+    /// digests.
     fn newest_snapshot(
         &self,
-        key: &ActionKey,
+        line: &ActionKey,
         numerics: &str,
+        most: u64,
     ) -> Result<Option<(u64, OutputRef)>, CacheError>;
-    /// Drops all but the newest `keep` snapshots of an action, with the blobs that nothing else names.
-    fn drop_snapshots(&self, key: &ActionKey, keep: usize) -> Result<(), CacheError>;
+    /// Drops all but the newest `keep` of the snapshots of a line that are not beyond `most` and do not last, with the
+    /// blobs that nothing else names.
+    fn drop_snapshots(&self, line: &ActionKey, most: u64, keep: usize) -> Result<(), CacheError>;
 
     // Leases.
 
@@ -195,6 +194,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn put_run(&self, run: &str, name: &str, bytes: &[u8]) -> Result<(), CacheError>;
     /// Reads a file of a run.
     fn run_file(&self, run: &str, name: &str) -> Result<Option<Vec<u8>>, CacheError>;
+    /// Where the files of a run lie and others may be put beside them, if that is a local folder.
+    fn run_folder(&self, run: &str) -> Option<PathBuf> {
+        let _ = run;
+        None
+    }
     /// The runs, in order of their names.
     fn runs(&self) -> Result<Vec<String>, CacheError>;
 }

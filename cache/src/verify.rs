@@ -1,12 +1,15 @@
 //! Verifying: reading every byte of a store to see whether it is what its name says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use rayon::prelude::*;
 
 use crate::{
     ActionKey, CacheError, Digest, LocalStore, Store,
-    collect::mark_output,
+    collect::{mark_output, snapshot_lines},
     local::{Loaded, list},
 };
 
@@ -32,6 +35,19 @@ pub struct BrokenRecord {
     pub lost: BTreeMap<String, Vec<Digest>>,
 }
 
+/// A snapshot that cannot be resumed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenSnapshot {
+    /// The line it belongs to.
+    pub line: ActionKey,
+    /// Units of work done when it was saved; none when its record cannot be read.
+    pub progress: Option<u64>,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its lost blobs.
+    pub lost: Vec<Digest>,
+}
+
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -45,6 +61,10 @@ pub struct Verified {
     pub damaged: Vec<DamagedFile>,
     /// Records that are damaged or name damaged or missing blobs.
     pub broken: Vec<BrokenRecord>,
+    /// Snapshots read.
+    pub snapshots: u64,
+    /// Snapshots that are damaged or name damaged or missing blobs. Work goes on from an older one, or starts again.
+    pub broken_snapshots: Vec<BrokenSnapshot>,
     /// Entries among the blobs that are no blobs.
     pub strangers: Vec<String>,
 }
@@ -53,13 +73,13 @@ impl Verified {
     /// Whether everything is what it says.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damaged.is_empty() && self.broken.is_empty()
+        self.damaged.is_empty() && self.broken.is_empty() && self.broken_snapshots.is_empty()
     }
 }
 
-/// Reads every blob and record of a store.
+/// Reads every blob, record and snapshot of a store.
 ///
-/// With `repair`, damaged blobs and broken records are set aside, so that the next run makes them again; nothing is
+/// With `repair`, damaged blobs, broken records and broken snapshots are set aside, so that the next run makes them again; nothing is
 /// deleted.
 ///
 /// # Errors
@@ -89,7 +109,13 @@ pub fn verify(store: &LocalStore, repair: bool) -> Result<Verified, CacheError> 
         found.records += 1;
         found.broken.extend(examine(store, &key, &good)?);
     }
+    examine_snapshots(store, &good, &mut found)?;
     if repair {
+        for broken in &found.broken_snapshots {
+            store
+                .files
+                .set_aside(&broken.path, "it cannot be resumed from")?;
+        }
         for damaged in &found.damaged {
             store.set_blob_aside(&damaged.digest, "its bytes do not have its digest")?;
         }
@@ -145,6 +171,40 @@ fn examine(
         damage,
         lost,
     }))
+}
+
+fn examine_snapshots(
+    store: &LocalStore,
+    good: &BTreeSet<Digest>,
+    found: &mut Verified,
+) -> Result<(), CacheError> {
+    for line in snapshot_lines(store)? {
+        let readable = store.snapshot_files(&line)?;
+        let folder = store.snapshot_folder(&line);
+        for name in list(&folder)? {
+            found.snapshots += 1;
+            let path = folder.join(name);
+            let snapshot = readable.iter().find(|(at, _)| *at == path);
+            let mut named = BTreeSet::new();
+            if let Some((_, snapshot)) = snapshot {
+                named.insert(snapshot.output.digest);
+                if good.contains(&snapshot.output.digest) {
+                    named.clear();
+                    mark_output(store, &snapshot.output, &mut named)?;
+                }
+            }
+            let lost: Vec<Digest> = named.difference(good).copied().collect();
+            if snapshot.is_none() || !lost.is_empty() {
+                found.broken_snapshots.push(BrokenSnapshot {
+                    line,
+                    progress: snapshot.map(|(_, snapshot)| snapshot.label.progress),
+                    path,
+                    lost,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names among the blobs that no store of ours wrote.

@@ -172,9 +172,15 @@ struct SlowParams {
     /// Where the state begins.
     #[serde(default)]
     seed: u64,
+    /// Where to stop; at the end when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stop_after: Option<u64>,
     /// Steps between two snapshots; changes no byte.
     #[serde(default = "ten")]
     snapshot_every: u64,
+    /// Whether these stay when the stage is finished; changes no byte.
+    #[serde(default)]
+    snapshots_last: bool,
     /// Milliseconds for a step; changes no byte.
     #[serde(default)]
     pause: u64,
@@ -182,6 +188,13 @@ struct SlowParams {
 
 fn ten() -> u64 {
     10
+}
+
+impl SlowParams {
+    /// Where it stops.
+    fn end(&self) -> u64 {
+        self.stop_after.map_or(self.count, |n| n.min(self.count))
+    }
 }
 
 /// What a snapshot of `toy-slow` holds: the state and a line a step.
@@ -193,7 +206,7 @@ struct Count {
 
 impl Count {
     fn begin(params: &SlowParams, context: &StageContext<'_>) -> Result<Self, StageError> {
-        if let Some(snapshot) = context.resume()? {
+        if let Some(snapshot) = context.resume_up_to(params.end())? {
             let curve = read(&snapshot.folder.join("curve"))?;
             let state = read(&snapshot.folder.join("state"))?;
             return Ok(Self {
@@ -219,11 +232,16 @@ impl Count {
             .push_str(&format!("{} {}\n", self.done, self.state));
     }
 
-    fn save(&self, context: &StageContext<'_>) -> Result<(), StageError> {
-        context.save_snapshot(self.done, |folder| {
+    fn save(&self, context: &StageContext<'_>, lasts: bool) -> Result<(), StageError> {
+        let files = |folder: &Path| {
             write(&folder.join("state"), &self.state.to_string())?;
             write(&folder.join("curve"), &self.curve)
-        })
+        };
+        if lasts {
+            context.save_lasting_snapshot(self.done, files)
+        } else {
+            context.save_snapshot(self.done, files)
+        }
     }
 }
 
@@ -231,7 +249,8 @@ impl Stage for Slow {
     const KIND: &'static str = "toy-slow";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Counts, and folds every number into a state.";
-    const NEUTRAL: &'static [&'static str] = &["pause", "snapshot-every"];
+    const NEUTRAL: &'static [&'static str] = &["pause", "snapshot-every", "snapshots-last"];
+    const STOPS: &'static [&'static str] = &["stop-after"];
     type Params = SlowParams;
 
     fn ports() -> Ports {
@@ -261,18 +280,21 @@ impl Stage for Slow {
 
     fn run(params: SlowParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let mut count = Count::begin(&params, context)?;
-        while count.done < params.count {
+        while count.done < params.end() {
             if context.interrupted() {
-                count.save(context)?;
+                count.save(context, false)?;
                 return Err(StageError::Interrupted);
             }
             count.step();
             std::thread::sleep(Duration::from_millis(params.pause));
             if count.done.is_multiple_of(params.snapshot_every) {
-                count.save(context)?;
+                count.save(context, params.snapshots_last)?;
             }
             let state = &count.state.to_string()[..6];
             context.progress(count.done, params.count, "steps", format!("state {state}"));
+        }
+        if params.stop_after.is_some() {
+            count.save(context, true)?;
         }
         write(&context.output("rows"), &format!("{}\n", count.state))?;
         write(&context.output("curve"), &count.curve)

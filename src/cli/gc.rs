@@ -15,8 +15,9 @@ use super::show::size;
 
 /// Delete what nothing needs any more from the store
 ///
-/// Results of stages are kept unless `--keep-runs` or `--max-size` says otherwise; snapshots of finished stages,
-/// unfinished leftovers and unnamed files go. Pinned results always stay.
+/// Results of stages are kept unless `--keep-runs` or `--max-size` says otherwise; unfinished leftovers and unnamed
+/// files go. Snapshots stay as long as a stage may go on from them: those of unfinished stages, and of finished ones
+/// those that they left for others. Pinned results always stay.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Delete nothing; list what would be deleted
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
     /// Keep results up to this size in all, those of the newest runs first; for example `50GB`
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "keep_runs")]
     max_size: Option<u64>,
+    /// Delete the snapshots of finished stages, too; to go on from where such a stage stopped takes its time again
+    #[arg(long)]
+    drop_snapshots: bool,
     /// Leave unnamed files younger than this alone; they may be about to be named
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     grace: u32,
@@ -47,6 +51,8 @@ impl Arguments {
         };
         let options = CollectOptions {
             keep,
+            // What can be made again from a result goes before the results.
+            keep_snapshots: !self.drop_snapshots && self.max_size.is_none(),
             dry_run: self.dry_run,
             now_unix: clock::now_unix(),
             grace_seconds: f64::from(self.grace),

@@ -20,6 +20,7 @@ pub(crate) mod session;
 mod show;
 mod stages;
 mod status;
+mod tensorboard;
 mod verify;
 mod why;
 
@@ -66,6 +67,7 @@ enum Command {
     Schema(schema::Arguments),
     Runs(runs::Arguments),
     Status(status::Arguments),
+    Tensorboard(tensorboard::Arguments),
     Diff(diff::Arguments),
     Doctor(doctor::Arguments),
     Fetch(fetch::Arguments),
@@ -130,6 +132,7 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Schema(arguments) => arguments.run(&session),
         Command::Runs(arguments) => arguments.run(&session),
         Command::Status(arguments) => arguments.run(&session),
+        Command::Tensorboard(arguments) => arguments.run(&session),
         Command::Diff(arguments) => arguments.run(&session),
         Command::Doctor(arguments) => arguments.run(&session),
         Command::Fetch(arguments) => arguments.run(&session),

@@ -59,6 +59,9 @@ impl Arguments {
                 "broken": found.broken.iter().map(|b| json!({
                     "key": b.key, "stage": b.stage, "damage": b.damage, "lost": b.lost,
                 })).collect::<Vec<_>>(),
+                "broken-snapshots": found.broken_snapshots.iter().map(|s| json!({
+                    "line": s.line, "at": s.progress, "lost": s.lost,
+                })).collect::<Vec<_>>(),
                 "unknown": found.strangers,
                 "made-again": made,
                 "not-made-again": left,
@@ -169,6 +172,16 @@ fn report(found: &Verified) {
             line.push_str(&format!("; {} files of output {port} are lost", lost.len()));
         }
         output::data(&format!("{line}\n"));
+    }
+    for snapshot in &found.broken_snapshots {
+        let at = match snapshot.progress {
+            Some(progress) => format!("at {progress}"),
+            None => "that cannot be read".to_owned(),
+        };
+        let line = snapshot.line.short();
+        output::data(&format!(
+            "broken snapshot {line}  {at}; work goes on from an older one\n"
+        ));
     }
     for stranger in &found.strangers {
         output::data(&format!("unknown entry   {stranger}\n"));

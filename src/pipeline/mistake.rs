@@ -283,6 +283,18 @@ pub enum Mistake {
         /// Where it is written.
         span: Span,
     },
+    /// A stage cannot be like the one that it names.
+    #[error("stage `{stage}`: {message}")]
+    Like {
+        /// The stage.
+        stage: String,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+        /// Where it is written.
+        span: Span,
+    },
     /// A file outside the store is not there.
     #[error("stage `{stage}`: there is no {path}")]
     MissingFile {
@@ -380,6 +392,7 @@ impl Mistake {
             Self::Profile { .. } => "pipeline::profile",
             Self::Matrix { .. } => "pipeline::matrix",
             Self::Selection { .. } => "pipeline::selection",
+            Self::Like { .. } => "pipeline::like",
             Self::MissingFile { .. } => "pipeline::missing_file",
             Self::UnreadableFile { .. } => "pipeline::unreadable_file",
             Self::WrongDigest { .. } => "pipeline::wrong_digest",
@@ -413,6 +426,7 @@ impl Mistake {
             | Self::Profile { span, .. }
             | Self::Matrix { span, .. }
             | Self::Selection { span, .. }
+            | Self::Like { span, .. }
             | Self::MissingFile { span, .. }
             | Self::UnreadableFile { span, .. }
             | Self::WrongDigest { span, .. } => span.clone(),
@@ -503,6 +517,7 @@ impl Mistake {
             | Self::Profile { help, .. }
             | Self::Matrix { help, .. }
             | Self::Selection { help, .. }
+            | Self::Like { help, .. }
             | Self::UnknownInput { help, .. }
             | Self::WrongArtifact { help, .. } => help.clone(),
             Self::UnknownPort {
@@ -563,6 +578,7 @@ impl Mistake {
             | Self::MissingInput { stage, .. }
             | Self::WrongArtifact { stage, .. }
             | Self::Selection { stage, .. }
+            | Self::Like { stage, .. }
             | Self::MissingFile { stage, .. }
             | Self::UnreadableFile { stage, .. }
             | Self::WrongDigest { stage, .. } => Some(stage),

@@ -12,6 +12,7 @@
 mod draft;
 mod edges;
 mod files;
+mod like;
 mod matrix;
 mod mistake;
 mod order;

@@ -12,7 +12,7 @@ use super::mistake::Mistakes;
 use super::profiles::{self, Asked, Profile};
 use super::{
     Device, Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, Span, edges,
-    matrix, order, overrides, settings, tables, vars,
+    like, matrix, order, overrides, settings, tables, vars,
 };
 use crate::Registry;
 
@@ -109,6 +109,14 @@ pub fn read(
         .into_iter()
         .filter_map(|made| draft::read(made, registry, &sources, &mut mistakes))
         .collect();
+    // What is wrong with the kind of such a stage is wrong where it is written.
+    mistakes.retain(|mistake| match mistake {
+        Mistake::MissingKind { stage, .. } => {
+            let base = stage.split('@').next().unwrap_or(stage);
+            !made.alike.contains(base)
+        }
+        _ => true,
+    });
     let inputs = edges::follow(&drafts, &mut mistakes);
     let reads: Vec<Vec<usize>> = inputs
         .iter()
@@ -170,6 +178,8 @@ struct Stages<'t> {
     points: usize,
     /// The variables of a matrix that is wrong.
     broken_matrix: Option<Vec<String>>,
+    /// The stages that say what they are like.
+    alike: BTreeSet<String>,
 }
 
 /// Puts profile, matrix, changes and variables into the stages.
@@ -181,7 +191,7 @@ fn make<'t>(
     own: usize,
     mistakes: &mut Vec<Mistake>,
 ) -> Stages<'t> {
-    let stages = document.take("stage");
+    let mut stages = document.take("stage");
     for (name, _) in stages.iter().filter(|(n, _)| !draft::is_name(n.get_ref())) {
         mistakes.push(Mistake::BadStageName {
             name: name.get_ref().to_string(),
@@ -203,11 +213,14 @@ fn make<'t>(
         overrides::read(&mut sets, text, *base, &stages, &known, mistakes);
     }
     let profiles = document.take("profile");
-    let profile = profiles::read(profiles, asked, &stages, &variables, registry, mistakes);
+    let mut profile = profiles::read(profiles, asked, &stages, &variables, registry, mistakes);
     tables::merge(&mut variables, profile.vars.clone());
     let before = mistakes.len();
-    let matrix = matrix::read(table, &sets, &stages, mistakes);
+    let mut matrix = matrix::read(table, &sets, &stages, mistakes);
     let broken_matrix = mistakes.len() > before;
+    let over = matrix.layers();
+    let over = over.chain([&mut profile.stages, &mut sets]).collect();
+    let alike = like::fill(&mut stages, over, mistakes);
     let layers = Layers {
         vars: &variables,
         profile: &profile,
@@ -225,6 +238,7 @@ fn make<'t>(
         profile,
         points,
         broken_matrix: broken_matrix.then_some(given),
+        alike,
     }
 }
 

@@ -382,6 +382,30 @@ fn a_matrix_makes_what_differs_and_no_more() {
 }
 
 #[test]
+fn a_like_stage_follows_the_other_but_for_what_it_says() {
+    let pipeline = good("like.toml");
+    insta::assert_snapshot!(shown(&pipeline, "updates"), @r"
+    letters []
+    long@updates=100,lr=1e-3 updates=100 [rows <- letters.rows]
+    long@updates=100,lr=1e-4 updates=100 [rows <- letters.rows]
+    long@updates=200,lr=1e-3 updates=200 [rows <- letters.rows]
+    long@updates=200,lr=1e-4 updates=200 [rows <- letters.rows]
+    short@lr=1e-3 updates=10 [rows <- letters.rows]
+    short@lr=1e-4 updates=10 [rows <- letters.rows]
+    shorter updates=10 [rows <- letters.rows]
+    ");
+    let text = fs::read_to_string("tests/pipelines/good/like.toml").expect("readable");
+    let sets = ["long.updates=7", "long.lr=0.5", "short.lr=0.25"];
+    let pipeline = parse(&text, &sets);
+    let of = |stage: &str, param: &str| {
+        let stage = &pipeline.stages[pipeline.find(stage).expect("a stage")];
+        stage.params[param].as_f64().expect("a number")
+    };
+    let seen = ["long", "short", "shorter"].map(|s| (of(s, "updates"), of(s, "lr")));
+    assert_eq!(seen, [(7.0, 0.5), (10.0, 0.25), (10.0, 2e-3)]);
+}
+
+#[test]
 fn a_profile_changes_what_it_names() {
     let pipeline = good("profiles.toml");
     let [letters, train] = &pipeline.stages[..] else {

@@ -24,7 +24,7 @@ pub use cost::{Cost, Estimate};
 pub use history::{History, Nearest};
 pub use resolve::{
     MissingAction, MissingExternal, Records, Resolution, ResolveError, ResolvedAction,
-    ResolvedExternal, ResolvedInput, resolve,
+    ResolvedExternal, ResolvedInput, line, resolve,
 };
 pub use show::{Counts, count, counts, json, table, why};
 

@@ -33,6 +33,8 @@ pub struct ResolvedAction {
     pub fields: KeyFields,
     /// The key.
     pub key: ActionKey,
+    /// By which its snapshots are found; see [`line`].
+    pub line: ActionKey,
     /// What it reads from other stages, in the pipeline's order.
     pub inputs: Vec<ResolvedInput>,
     /// What it reads from outside the store; a file that is not there (and not needed) is left out.
@@ -171,12 +173,24 @@ pub fn resolve(
         }));
     }
     Ok(Resolution::Action(ResolvedAction {
+        line: line(&fields, kind.stops()),
         fields,
         key,
         inputs,
         externals: found.into_iter().filter_map(|f| f.present).collect(),
         cached,
     }))
+}
+
+/// By which the snapshots of an action are found: its key without the parameters that say where it stops, which
+/// are the kind's [`starling_contract::Stage::STOPS`].
+#[must_use]
+pub fn line(fields: &KeyFields, stops: &[&str]) -> ActionKey {
+    if stops.is_empty() {
+        fields.action_key()
+    } else {
+        fields.without(stops).action_key()
+    }
 }
 
 /// The stages that `stage` reads and that have no record, each once.

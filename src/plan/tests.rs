@@ -22,10 +22,10 @@ impl EventSink for NoHost {
 }
 
 impl Host for NoHost {
-    fn save_snapshot(&self, _: u64, _: &Path) -> Result<(), StageError> {
+    fn save_snapshot(&self, _: u64, _: &Path, _: bool) -> Result<(), StageError> {
         Ok(())
     }
-    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
+    fn newest_snapshot(&self, _: u64) -> Result<Option<Snapshot>, StageError> {
         Ok(None)
     }
     fn interrupted(&self) -> bool {

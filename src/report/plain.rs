@@ -184,7 +184,7 @@ fn stage_line(stage: &str, what: &Event, palette: Palette, width: usize) -> Vec<
             Level::Info => (Tone::Quiet, "Info", text.clone()),
             Level::Warning => (Tone::Bad, "Warning", text.clone()),
         },
-        Event::Snapshot { .. } => return vec![],
+        Event::Snapshot { .. } | Event::Scalars { .. } => return vec![],
         Event::Resumed { progress } => (
             Tone::Active,
             "Resumed",

@@ -103,7 +103,7 @@ impl Active {
             Event::Snapshot { progress } | Event::Resumed { progress } => {
                 self.snapshot = Some(*progress);
             }
-            Event::Message { .. } => {}
+            Event::Message { .. } | Event::Scalars { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use starling_cache::{ActionKey, CacheError, Mode, Store};
+use starling_cache::{ActionKey, CacheError, Mode, SnapshotLabel, Store};
 use starling_contract::{Chunk, Event, EventSink, Host, Level, Shard, Snapshot, StageError};
 
 use crate::run::chunks::ChunkStore;
@@ -22,6 +22,8 @@ const NONE: u64 = u64::MAX;
 pub(crate) struct WorkerHost<'a> {
     store: &'a dyn Store,
     key: ActionKey,
+    /// By which its snapshots are found; see [`SnapshotLabel`].
+    line: ActionKey,
     numerics: String,
     /// Where a snapshot is placed for the stage to read.
     resume_folder: PathBuf,
@@ -50,6 +52,7 @@ impl<'a> WorkerHost<'a> {
     pub(crate) fn new(
         store: &'a dyn Store,
         key: ActionKey,
+        line: ActionKey,
         numerics: String,
         resume_folder: PathBuf,
         stop: Arc<AtomicBool>,
@@ -58,6 +61,7 @@ impl<'a> WorkerHost<'a> {
         Self {
             store,
             key,
+            line,
             numerics,
             resume_folder,
             stop,
@@ -97,6 +101,18 @@ impl<'a> WorkerHost<'a> {
                 out.write(&event);
             }
         });
+    }
+
+    /// Drops what has served, now that the action is finished: snapshots that do not last, as far as it came.
+    ///
+    /// Of a line that is `shared`, others may be further and need theirs.
+    pub(crate) fn drop_snapshots(&self, shared: bool) -> Result<(), CacheError> {
+        let most = match self.snapshot.load(Ordering::Relaxed) {
+            NONE if shared => return Ok(()),
+            newest if shared => newest,
+            _ => u64::MAX,
+        };
+        self.store.drop_snapshots(&self.line, most, 0)
     }
 
     /// How far the stage was, in words.
@@ -176,16 +192,26 @@ impl EventSink for WorkerHost<'_> {
 }
 
 impl Host for WorkerHost<'_> {
-    fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError> {
+    fn save_snapshot(&self, progress: u64, folder: &Path, lasts: bool) -> Result<(), StageError> {
         if !self.remembers {
             return Ok(());
         }
+        let label = SnapshotLabel {
+            line: self.line,
+            action: self.key,
+            progress,
+            numerics: self.numerics.clone(),
+            lasts,
+        };
         self.store
-            .put_snapshot(&self.key, progress, folder, &self.numerics)
+            .put_snapshot(&label, folder)
             .map_err(|e| store_failed(&e))?;
         self.snapshot.store(progress, Ordering::Relaxed);
         // Old snapshots that cannot be dropped cost space, not results.
-        if let Err(error) = self.store.drop_snapshots(&self.key, SNAPSHOTS_KEPT) {
+        let dropped = self
+            .store
+            .drop_snapshots(&self.line, progress, SNAPSHOTS_KEPT);
+        if let Err(error) = dropped {
             self.emit(Event::Message {
                 level: Level::Warning,
                 text: with_sources(&error),
@@ -195,13 +221,13 @@ impl Host for WorkerHost<'_> {
         Ok(())
     }
 
-    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
+    fn newest_snapshot(&self, most: u64) -> Result<Option<Snapshot>, StageError> {
         if !self.remembers {
             return Ok(None);
         }
         let newest = self
             .store
-            .newest_snapshot(&self.key, &self.numerics)
+            .newest_snapshot(&self.line, &self.numerics, most)
             .map_err(|e| store_failed(&e))?;
         self.pass_on_warnings();
         let Some((progress, output)) = newest else {

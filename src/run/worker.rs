@@ -21,6 +21,7 @@ use starling_cache::{
 };
 use starling_contract::{Event, EventSink as _, Level, Shard, StageContext, StageError};
 
+use crate::plan::line;
 use crate::report::{Cause, duration};
 use crate::run::again::put_again;
 use crate::run::chunks::ChunkStore;
@@ -338,6 +339,12 @@ impl Attempt<'_> {
         code
     }
 
+    /// The parameters that say where the work stops.
+    fn stops(&self) -> &'static [&'static str] {
+        let kind = self.registry.get(&self.spec.kind);
+        kind.map_or(&[], |kind| kind.stops())
+    }
+
     fn begin(&self) -> Result<(), CacheError> {
         sweep(self.store, &self.key)?;
         let started = Started {
@@ -356,6 +363,7 @@ impl Attempt<'_> {
         let host = WorkerHost::new(
             self.store,
             self.key,
+            line(&self.spec.fields, self.stops()),
             self.numerics.clone(),
             scratch.part("resume"),
             Arc::clone(&self.stop),
@@ -566,7 +574,7 @@ impl Attempt<'_> {
             }
         }
         // The record is what counts; snapshots that stay behind only cost space.
-        drop(self.store.drop_snapshots(&self.key, 0));
+        drop(host.drop_snapshots(!self.stops().is_empty()));
         for warning in self.store.take_warnings() {
             host.emit(Event::Message {
                 level: Level::Warning,

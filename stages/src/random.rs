@@ -50,13 +50,21 @@ impl Random {
     }
 }
 
+/// What random numbers are for, told apart by attempt; the first is 0.
+pub(crate) fn purpose(what: &str, attempt: u64) -> String {
+    match attempt {
+        0 => what.to_owned(),
+        n => format!("{what}, attempt {n}"),
+    }
+}
+
 /// Endless passes over `0..rows`, each in its own order, which depends on seed and pass only.
 #[derive(Debug, Clone)]
 pub(crate) struct Epochs {
     seed: u64,
     rows: usize,
     order: Vec<usize>,
-    pass: Option<usize>,
+    pass: Option<(u64, usize)>,
 }
 
 impl Epochs {
@@ -70,13 +78,14 @@ impl Epochs {
         }
     }
 
-    /// The row at position `position` of the endless sequence: a resumed run asks for the same.
-    pub(crate) fn row(&mut self, position: usize) -> usize {
+    /// The row at position `position` of the endless sequence of an attempt, from 0: a resumed run asks for the same.
+    pub(crate) fn row(&mut self, attempt: u64, position: usize) -> usize {
         let pass = position / self.rows;
-        if self.pass != Some(pass) {
+        if self.pass != Some((attempt, pass)) {
             self.order = (0..self.rows).collect();
-            Random::new(self.seed, &format!("pass {pass}")).shuffle(&mut self.order);
-            self.pass = Some(pass);
+            let purpose = purpose(&format!("pass {pass}"), attempt);
+            Random::new(self.seed, &purpose).shuffle(&mut self.order);
+            self.pass = Some((attempt, pass));
         }
         self.order[position % self.rows]
     }
@@ -101,12 +110,15 @@ mod tests {
     #[test]
     fn a_pass_visits_every_row_once_and_the_next_in_another_order() {
         let mut epochs = Epochs::new(7, 50);
-        let one: Vec<usize> = (0..50).map(|p| epochs.row(p)).collect();
-        let two: Vec<usize> = (50..100).map(|p| epochs.row(p)).collect();
+        let one: Vec<usize> = (0..50).map(|p| epochs.row(0, p)).collect();
+        let two: Vec<usize> = (50..100).map(|p| epochs.row(0, p)).collect();
         let mut sorted = one.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..50).collect::<Vec<_>>());
         assert_ne!(one, two);
-        assert_eq!(epochs.row(3), one[3]);
+        assert_eq!(epochs.row(0, 3), one[3]);
+        let other: Vec<usize> = (0..50).map(|p| epochs.row(1, p)).collect();
+        assert_ne!(one, other);
+        assert_eq!(epochs.row(0, 3), one[3]);
     }
 }

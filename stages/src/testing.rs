@@ -23,27 +23,26 @@ impl EventSink for TestHost {
 }
 
 impl Host for TestHost {
-    fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError> {
+    fn save_snapshot(&self, progress: u64, folder: &Path, _lasts: bool) -> Result<(), StageError> {
         let to = self.snapshots.join(format!("{progress:09}"));
-        std::fs::create_dir_all(&to).map_err(StageError::io("create", &to))?;
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let entry = entry.expect("an entry");
-            std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
-        }
+        copy(folder, &to);
         Ok(())
     }
 
-    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError> {
-        let newest = std::fs::read_dir(&self.snapshots)
-            .ok()
-            .and_then(|d| d.filter_map(Result::ok).map(|e| e.path()).max());
-        Ok(newest.map(|folder| Snapshot {
-            progress: folder
+    fn newest_snapshot(&self, most: u64) -> Result<Option<Snapshot>, StageError> {
+        let saved = std::fs::read_dir(&self.snapshots);
+        let saved = saved.into_iter().flatten().filter_map(Result::ok);
+        let snapshots = saved.map(|entry| Snapshot {
+            progress: entry
                 .file_name()
-                .and_then(|n| n.to_str()?.parse().ok())
+                .to_str()
+                .and_then(|name| name.parse().ok())
                 .unwrap_or(0),
-            folder,
-        }))
+            folder: entry.path(),
+        });
+        Ok(snapshots
+            .filter(|snapshot| snapshot.progress <= most)
+            .max_by_key(|snapshot| snapshot.progress))
     }
 
     fn interrupted(&self) -> bool {
@@ -67,6 +66,19 @@ impl Host for TestHost {
     }
 }
 
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
 /// Runs `S` with outputs under `folder/out`; fails the test when the stage fails.
 pub(crate) fn run<S: Stage>(params: S::Params, folder: &Path, inputs: &[(&str, &Path)]) {
     try_run::<S>(params, folder, inputs, None).expect("the stage succeeds");
@@ -78,6 +90,17 @@ pub(crate) fn try_run<S: Stage>(
     folder: &Path,
     inputs: &[(&str, &Path)],
     stop_after: Option<usize>,
+) -> Result<Vec<Event>, StageError> {
+    run_on::<S>(params, folder, inputs, stop_after, 2)
+}
+
+/// The same on so many threads.
+pub(crate) fn run_on<S: Stage>(
+    params: S::Params,
+    folder: &Path,
+    inputs: &[(&str, &Path)],
+    stop_after: Option<usize>,
+    threads: usize,
 ) -> Result<Vec<Event>, StageError> {
     let (out, scratch) = (folder.join("out"), folder.join("scratch"));
     for dir in [&out, &scratch] {
@@ -99,7 +122,7 @@ pub(crate) fn try_run<S: Stage>(
         BTreeMap::new(),
         out,
         scratch,
-        2,
+        threads,
         "cpu".to_owned(),
     );
     S::run(params, &mut context)?;
@@ -155,8 +178,8 @@ impl SmallWorld {
         serde_json::from_value(params).expect("parameters")
     }
 
-    /// A model that has learned the rows a little.
-    pub(crate) fn teacher(&self) -> PathBuf {
+    /// A model that has learned nothing.
+    pub(crate) fn init(&self) -> PathBuf {
         let tokenizer = self.folder("tokenizer").join("out/tokenizer");
         let params = serde_json::json!({"layers": 2, "hidden": 48, "heads": 4, "kv-heads": 2});
         run::<crate::model_init::ModelInit>(
@@ -164,7 +187,12 @@ impl SmallWorld {
             &self.folder("init"),
             &[("tokenizer", &tokenizer)],
         );
-        let init = self.folder("init").join("out/model");
+        self.folder("init").join("out/model")
+    }
+
+    /// A model that has learned the rows a little.
+    pub(crate) fn teacher(&self) -> PathBuf {
+        let init = self.init();
         let params = serde_json::json!({"updates": 160, "batch": 16, "optimizer": {"lr": 1e-2}});
         run::<crate::sft::Sft>(
             self.params(params),

@@ -139,6 +139,7 @@ fn a_stage_may_keep_its_digest_only_and_is_made_again_when_needed() {
         &space.store("s"),
         &CollectOptions {
             keep: Keep::All,
+            keep_snapshots: true,
             dry_run: false,
             now_unix: 1e11,
             grace_seconds: 0.0,

@@ -171,7 +171,7 @@ fn a_flipped_snapshot_is_not_resumed_from() {
         _ => None,
     });
     assert!(
-        from.is_none_or(|at| at < newest.progress),
+        from.is_none_or(|at| at < newest.label.progress),
         "resumed from {from:?}"
     );
     assert_eq!(ran.stdout, unbroken.stdout);

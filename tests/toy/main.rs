@@ -13,6 +13,7 @@ mod damage;
 mod disk;
 mod fail;
 mod kill;
+mod lines;
 mod retry;
 mod shards;
 mod share;

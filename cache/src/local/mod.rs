@@ -8,7 +8,7 @@
 //!   retired/<key>.json              records whose artifacts may be gone: digests and recipe
 //!   attempts/<key>/<n>/             started.json, beat.json, exit.json, log
 //!   leases/<key>/<n>                who runs an action now
-//!   snapshots/<key>/                saves of unfinished actions
+//!   snapshots/<key>/                saves of unfinished actions, and those that last
 //!   runs/<id>/                      manifest of each run
 //!   pins/<name>                     what must not be collected
 //!   memo                            digests of files outside, a hint
@@ -47,8 +47,8 @@ use self::{
 };
 use crate::{
     ActionKey, ActionRecord, CacheError, Creation, Digest, KeyFields, Lease, LeaseHolder,
-    LeaseOutcome, Manifest, Memo, Mode, OutputRef, Owner, SnapshotRecord, Store, Warning,
-    error::reading,
+    LeaseOutcome, Manifest, Memo, Mode, OutputRef, Owner, SnapshotLabel, SnapshotRecord, Store,
+    Warning, error::reading,
 };
 
 /// The name of a store's folder beside or above a pipeline.
@@ -379,30 +379,25 @@ impl Store for LocalStore {
         self.attempt_file(key, attempt, "log").ok()
     }
 
-    fn put_snapshot(
-        &self,
-        key: &ActionKey,
-        progress: u64,
-        folder: &Path,
-        numerics: &str,
-    ) -> Result<OutputRef, CacheError> {
-        self.save_snapshot(key, progress, folder, numerics)
+    fn put_snapshot(&self, label: &SnapshotLabel, folder: &Path) -> Result<OutputRef, CacheError> {
+        self.save_snapshot(label, folder)
     }
 
-    fn snapshots(&self, key: &ActionKey) -> Result<Vec<SnapshotRecord>, CacheError> {
-        self.list_snapshots(key)
+    fn snapshots(&self, line: &ActionKey) -> Result<Vec<SnapshotRecord>, CacheError> {
+        self.list_snapshots(line)
     }
 
     fn newest_snapshot(
         &self,
-        key: &ActionKey,
+        line: &ActionKey,
         numerics: &str,
+        most: u64,
     ) -> Result<Option<(u64, OutputRef)>, CacheError> {
-        self.newest_good_snapshot(key, numerics)
+        self.newest_good_snapshot(line, numerics, most)
     }
 
-    fn drop_snapshots(&self, key: &ActionKey, keep: usize) -> Result<(), CacheError> {
-        self.prune_snapshots(key, keep)
+    fn drop_snapshots(&self, line: &ActionKey, most: u64, keep: usize) -> Result<(), CacheError> {
+        self.prune_snapshots(line, most, keep)
     }
 
     fn try_lease(
@@ -433,6 +428,13 @@ impl Store for LocalStore {
 
     fn run_file(&self, run: &str, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
         read_if_there(&self.run_path(run, name)?)
+    }
+
+    fn run_folder(&self, run: &str) -> Option<PathBuf> {
+        self.run_path(run, "tensorboard")
+            .ok()?
+            .parent()
+            .map(Path::to_owned)
     }
 
     fn runs(&self) -> Result<Vec<String>, CacheError> {

@@ -1,4 +1,4 @@
-//! Snapshots of a local store: `snapshots/<key>/<progress>.<numerics>.json`, their files among the blobs.
+//! Snapshots of a local store: `snapshots/<line>/<progress>.<numerics>.json`, their files among the blobs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,40 +7,46 @@ use super::{
     files::{list, read_if_there, remove},
 };
 use crate::{
-    ActionKey, CacheError, Digest, OutputRef, SnapshotRecord, collect,
+    ActionKey, CacheError, Digest, OutputRef, SnapshotLabel, SnapshotRecord, collect,
     record::{seal, unseal},
 };
 
 impl LocalStore {
-    fn snapshot_folder(&self, key: &ActionKey) -> PathBuf {
-        self.files.root.join("snapshots").join(key.to_string())
+    /// Where the snapshots of a line are.
+    pub(crate) fn snapshot_folder(&self, line: &ActionKey) -> PathBuf {
+        self.files.root.join("snapshots").join(line.to_string())
     }
 
     pub(super) fn save_snapshot(
         &self,
-        key: &ActionKey,
-        progress: u64,
+        label: &SnapshotLabel,
         folder: &Path,
-        numerics: &str,
     ) -> Result<OutputRef, CacheError> {
         let output = self.store_tree(folder)?;
         let record = SnapshotRecord {
-            key: *key,
-            progress,
-            numerics: numerics.to_owned(),
+            label: label.clone(),
             output,
         };
-        let class = Digest::of(numerics.as_bytes()).short();
+        let class = Digest::of(label.numerics.as_bytes()).short();
         let path = self
-            .snapshot_folder(key)
-            .join(format!("{progress}.{class}.json"));
+            .snapshot_folder(&label.line)
+            .join(format!("{}.{class}.json", label.progress));
         let bytes = seal(&record).map_err(|source| CacheError::Json {
             path: path.clone(),
             source,
         })?;
-        // A snapshot is private to its action, so that the newest of one progress may take the place of another.
-        if !self.files.create(&path, &bytes, true)? && read_if_there(&path)? != Some(bytes.clone())
-        {
+        if self.files.create(&path, &bytes, true)? {
+            return Ok(output);
+        }
+        // Whoever comes to the same place has the same right to it, unless it would last no longer.
+        let there = read_if_there(&path)?;
+        let outlasts = |old: &SnapshotRecord| {
+            old.label.lasts && !label.lasts && self.check(&old.output).is_ok()
+        };
+        let stays = there.as_ref().is_some_and(|old| {
+            *old == bytes || unseal::<SnapshotRecord>(old).is_ok_and(|old| outlasts(&old))
+        });
+        if !stays {
             self.files.replace(&path, &bytes, true)?;
         }
         Ok(output)
@@ -48,17 +54,18 @@ impl LocalStore {
 
     pub(super) fn list_snapshots(
         &self,
-        key: &ActionKey,
+        line: &ActionKey,
     ) -> Result<Vec<SnapshotRecord>, CacheError> {
-        let found = self.snapshot_files(key)?;
+        let found = self.snapshot_files(line)?;
         Ok(found.into_iter().map(|(_, record)| record).collect())
     }
 
-    fn snapshot_files(
+    /// The readable snapshots of a line with their files, newest first.
+    pub(crate) fn snapshot_files(
         &self,
-        key: &ActionKey,
+        line: &ActionKey,
     ) -> Result<Vec<(PathBuf, SnapshotRecord)>, CacheError> {
-        let folder = self.snapshot_folder(key);
+        let folder = self.snapshot_folder(line);
         let mut found = Vec::new();
         for name in list(&folder)? {
             let path = folder.join(name);
@@ -66,28 +73,29 @@ impl LocalStore {
                 continue;
             };
             match unseal::<SnapshotRecord>(&bytes) {
-                Ok(record) if record.key == *key => found.push((path, record)),
+                Ok(record) if record.label.line == *line => found.push((path, record)),
                 Ok(_) => self
                     .files
                     .warn(&path, "it is a snapshot of another action; not used"),
                 Err(what) => self.files.warn(&path, format!("{what}; not used")),
             }
         }
-        found.sort_by_key(|(_, record)| std::cmp::Reverse(record.progress));
+        found.sort_by_key(|(_, record)| std::cmp::Reverse(record.label.progress));
         Ok(found)
     }
 
     pub(super) fn newest_good_snapshot(
         &self,
-        key: &ActionKey,
+        line: &ActionKey,
         numerics: &str,
+        most: u64,
     ) -> Result<Option<(u64, OutputRef)>, CacheError> {
-        for (path, record) in self.snapshot_files(key)? {
-            if record.numerics != numerics {
+        for (path, SnapshotRecord { label, output }) in self.snapshot_files(line)? {
+            if label.numerics != numerics || label.progress > most {
                 continue;
             }
-            match self.check(&record.output) {
-                Ok(()) => return Ok(Some((record.progress, record.output))),
+            match self.check(&output) {
+                Ok(()) => return Ok(Some((label.progress, output))),
                 Err(error) if error.is_lost_blob() => {
                     self.files
                         .warn(&path, format!("{error}; an older snapshot is used"));
@@ -123,8 +131,14 @@ impl LocalStore {
         }
     }
 
-    pub(super) fn prune_snapshots(&self, key: &ActionKey, keep: usize) -> Result<(), CacheError> {
-        let mut files = self.snapshot_files(key)?;
+    pub(super) fn prune_snapshots(
+        &self,
+        line: &ActionKey,
+        most: u64,
+        keep: usize,
+    ) -> Result<(), CacheError> {
+        let mut files = self.snapshot_files(line)?;
+        files.retain(|(_, record)| !record.label.lasts && record.label.progress <= most);
         let dropped = files.split_off(keep.min(files.len()));
         let mut candidates = std::collections::BTreeSet::new();
         for (path, record) in dropped {

@@ -6,11 +6,12 @@ use starling_cache::{
     ActionKey, CollectOptions, CollectedItem, Digest, Keep, Pin, Store, collect, verify,
 };
 
-use crate::support::{Space, blob, now, record};
+use crate::support::{Space, blob, label, now, record};
 
 fn options(keep: Keep) -> CollectOptions {
     CollectOptions {
         keep,
+        keep_snapshots: true,
         dry_run: false,
         now_unix: now() + 1.0,
         grace_seconds: 0.0,
@@ -77,11 +78,11 @@ fn records_pins_and_unfinished_snapshots_protect_whole_trees() {
     let open = ActionKey(Digest::of(b"unfinished"));
     space
         .store
-        .put_snapshot(&open, 5, &space.path("snapshot"), "cpu")
+        .put_snapshot(&label(open), &space.path("snapshot"))
         .unwrap();
     space
         .store
-        .put_snapshot(&record.key, 5, &space.path("done"), "cpu")
+        .put_snapshot(&label(record.key), &space.path("done"))
         .unwrap();
     let pinned = space.store.put_tree(&space.path("pinned")).unwrap();
     let other = space.record("pinned action", b"by action");
@@ -102,10 +103,16 @@ fn records_pins_and_unfinished_snapshots_protect_whole_trees() {
     );
     assert!(!has(&space, "file of done"));
     assert_eq!(
-        space.store.newest_snapshot(&record.key, "cpu").unwrap(),
+        space.store.newest_snapshot(&record.key, "cpu", 9).unwrap(),
         None
     );
-    assert!(space.store.newest_snapshot(&open, "cpu").unwrap().is_some());
+    assert!(
+        space
+            .store
+            .newest_snapshot(&open, "cpu", 9)
+            .unwrap()
+            .is_some()
+    );
     assert!(space.store.action(&record.key).unwrap().is_some());
     assert!(space.store.action(&other.key).unwrap().is_some());
     assert!(has(&space, "file of pinned"));
@@ -113,7 +120,7 @@ fn records_pins_and_unfinished_snapshots_protect_whole_trees() {
     assert!(!space.store.remove_pin("paper").unwrap());
     collect(&space.store, &options(Keep::Actions([record.key].into()))).unwrap();
     assert!(!has(&space, "file of pinned") && !has(&space, "by action"));
-    assert_eq!(space.store.newest_snapshot(&open, "cpu").unwrap(), None);
+    assert_eq!(space.store.newest_snapshot(&open, "cpu", 9).unwrap(), None);
     assert!(space.store.action(&record.key).unwrap().is_some());
 }
 

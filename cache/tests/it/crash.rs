@@ -15,7 +15,7 @@ use std::{
 
 use starling_cache::{Creation, Digest, LocalStore, Mode, Store, verify};
 
-use crate::support::{Space, files, record};
+use crate::support::{Space, files, label, record};
 
 /// What every child does, and the parent afterwards.
 fn work(store: &LocalStore, folder: &Path) -> Creation {
@@ -26,7 +26,7 @@ fn work(store: &LocalStore, folder: &Path) -> Creation {
         .put_attempt(&record.key, attempt, "started.json", b"{}")
         .unwrap();
     store
-        .put_snapshot(&record.key, 1, &folder.join("tree"), "cpu")
+        .put_snapshot(&label(record.key), &folder.join("tree"))
         .unwrap();
     let created = store.create_action(&record.key, &record).unwrap();
     store

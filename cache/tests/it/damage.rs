@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use starling_cache::{CacheError, Creation, Digest, Mode, Store, verify};
 
-use crate::support::{Space, blob, files, record, tamper};
+use crate::support::{Space, blob, files, label, record, tamper};
 
 /// A way in which bytes go bad, and its name.
 type Damage = (&'static str, fn(&mut Vec<u8>));
@@ -235,7 +235,7 @@ fn every_failing_step_is_an_error_with_a_path_and_leaves_nothing_half_made() {
                 let record = record(&space.store, "teacher", output);
                 failing.create_action(&record.key, &record)?;
                 failing.put_attempt(&record.key, failing.next_attempt(&record.key)?, "a", b"a")?;
-                failing.put_snapshot(&record.key, 1, &space.path("tree"), "cpu")?;
+                failing.put_snapshot(&label(record.key), &space.path("tree"))?;
                 failing.put_run("run", "manifest.json", b"{}")?;
                 failing.materialize(&output, &space.path("out"), Mode::Link)
             };

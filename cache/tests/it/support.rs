@@ -9,7 +9,9 @@ use std::{
 };
 
 use serde_json::json;
-use starling_cache::{ActionRecord, Digest, KeyFields, LocalStore, OutputRef, Store};
+use starling_cache::{
+    ActionKey, ActionRecord, Digest, KeyFields, LocalStore, OutputRef, SnapshotLabel, Store,
+};
 
 pub(crate) struct Space {
     pub(crate) dir: tempfile::TempDir,
@@ -127,4 +129,15 @@ pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     visit(folder, folder, &mut found);
     found
+}
+
+/// A snapshot of an action that goes its own way.
+pub(crate) fn label(action: ActionKey) -> SnapshotLabel {
+    SnapshotLabel {
+        line: action,
+        action,
+        progress: 1,
+        numerics: "cpu".into(),
+        lasts: false,
+    }
 }

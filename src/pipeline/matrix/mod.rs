@@ -88,6 +88,12 @@ impl<'t> Matrix<'t> {
         self.points.len()
     }
 
+    /// What each value of each axis changes, tables by stage.
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = &mut DeTable<'t>> {
+        let values = self.axes.iter_mut().flat_map(|axis| &mut axis.values);
+        values.map(|value| &mut value.changes)
+    }
+
     /// The variables that axes give values to.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, Span)> {
         self.axes

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use starling_cache::{CacheError, Memo};
 
 use super::{Engine, Stop};
+use crate::board;
 use crate::exit;
 use crate::pipeline::{Device, Keep};
 use crate::report::{Cause, RunEvent, Summary};
@@ -32,6 +33,7 @@ impl Engine<'_> {
             }
             written => written?,
         }
+        self.finish_boards();
         self.retire()?;
         self.remember();
         self.pass_on_warnings();
@@ -43,6 +45,38 @@ impl Engine<'_> {
             display,
             summary,
         })
+    }
+
+    /// Puts the curves of stages that were there already beside those that came in this run.
+    ///
+    /// A run in which no curve came leaves none: looking at what is cached should cost nothing.
+    fn finish_boards(&mut self) {
+        let root = self.boards.root().map(Path::to_owned);
+        if let Some(root) = root.filter(|_| !self.boards.is_empty()) {
+            for (index, stage) in self.pipeline.stages.iter().enumerate() {
+                let kind = self.registry.get(&stage.kind);
+                let (Some(kind), Some(record)) = (kind, self.states[index].record()) else {
+                    continue;
+                };
+                if self.boards.has(&stage.name) {
+                    continue;
+                }
+                if let Err((path, error)) =
+                    board::export(self.store, kind, record, &root.join(&stage.name))
+                {
+                    self.reporter.report(&RunEvent::Notice {
+                        text: format!(
+                            "the curve of `{}` cannot be drawn: {}: {error}",
+                            stage.name,
+                            path.display()
+                        ),
+                    });
+                }
+            }
+        }
+        if let Some(text) = self.boards.take_warning() {
+            self.reporter.report(&RunEvent::Notice { text });
+        }
     }
 
     /// Lets go of the bytes of stages that keep digests only, once all that reads them is done.

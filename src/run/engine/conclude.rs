@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use starling_cache::{ActionKey, Memo};
+use starling_cache::Memo;
 
 use super::{Engine, Stop};
 use crate::plan::ResolvedAction;
@@ -72,7 +72,7 @@ impl Engine<'_> {
                 self.reporter.report(&RunEvent::Interrupted {
                     stage: self.pipeline.stages[index].name.clone(),
                     key: key.to_string(),
-                    snapshot: self.newest_snapshot(&key),
+                    snapshot: self.newest_snapshot(index),
                 });
                 self.states[index] = State::Stopped;
                 Ok(())
@@ -224,9 +224,9 @@ impl Engine<'_> {
         self.settle(stages, memo)
     }
 
-    pub(super) fn newest_snapshot(&self, key: &ActionKey) -> Option<u64> {
-        let snapshots = self.store.snapshots(key).ok()?;
-        snapshots.first().map(|snapshot| snapshot.progress)
+    pub(super) fn newest_snapshot(&self, index: usize) -> Option<u64> {
+        let snapshots = self.store.snapshots(&self.lines[index]?).ok()?;
+        snapshots.first().map(|snapshot| snapshot.label.progress)
     }
 
     pub(super) fn failure(
@@ -247,7 +247,7 @@ impl Engine<'_> {
             hint: None,
             place: self.pipeline.place(&stage.span).to_string(),
             reached: None,
-            snapshot: key.and_then(|key| self.newest_snapshot(&key)),
+            snapshot: self.newest_snapshot(index),
             log: key
                 .filter(|_| attempt > 0)
                 .and_then(|key| self.store.attempt_log(&key, attempt)),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use starling_cache::Memo;
+use starling_contract::Event;
 
 use super::{BEAT, Engine, POLL, Stop};
 use crate::report::RunEvent;
@@ -28,6 +29,12 @@ impl Engine<'_> {
             return Ok(());
         };
         match note {
+            Note::Event(_, Event::Scalars { step, values }) => {
+                let stage = &self.pipeline.stages[index].name;
+                let now = clock::now_unix();
+                self.boards.scalars(stage, id, now, step, &values);
+                return Ok(());
+            }
             Note::Event(_, event) => {
                 active.hear(id, &event);
                 self.reporter.report(&RunEvent::Stage {

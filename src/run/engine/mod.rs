@@ -20,6 +20,7 @@ use starling_cache::{ActionKey, Memo, Owner, Store};
 
 use self::signals::Signals;
 use crate::Registry;
+use crate::board::Boards;
 use crate::pipeline::{Mistake, Mistakes, Pipeline};
 use crate::report::{Reporter, RunEvent, StageTime};
 use crate::run::clock;
@@ -93,6 +94,8 @@ struct Engine<'a> {
     budget: usize,
     states: Vec<State>,
     keys: Vec<Option<ActionKey>>,
+    /// By which the snapshots of each stage are found.
+    lines: Vec<Option<ActionKey>>,
     readers: Vec<Vec<usize>>,
     ready: BTreeSet<usize>,
     running: BTreeSet<usize>,
@@ -121,6 +124,8 @@ struct Engine<'a> {
     wrong: Vec<Mistake>,
     begun: bool,
     last_beat: Instant,
+    /// Curves as they come.
+    boards: Boards,
     stop: Stop,
 }
 
@@ -151,6 +156,7 @@ impl<'a> Engine<'a> {
             budget: threads.unwrap_or(cores).max(1),
             states: (0..count).map(|_| State::Waiting).collect(),
             keys: vec![None; count],
+            lines: vec![None; count],
             ready: BTreeSet::new(),
             running: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
@@ -169,6 +175,7 @@ impl<'a> Engine<'a> {
             begun: false,
             began: Instant::now(),
             last_beat: Instant::now(),
+            boards: Boards::new(None),
             stop: Stop::No,
             pipeline,
             registry,
@@ -196,6 +203,7 @@ impl<'a> Engine<'a> {
             return Err(RunError::Pipeline(Box::new(Mistakes::new(sources, wrong))));
         }
         self.begun = true;
+        self.boards = Boards::new(self.store.run_folder(&self.run));
         if self.states.iter().any(|state| state.record().is_none()) {
             self.manifest(None).write(self.store)?;
         }

@@ -59,6 +59,7 @@ impl Engine<'_> {
             Ok(Resolution::Waits(_)) => return Ok(()),
             Ok(Resolution::Action(mut action)) => {
                 self.keys[index] = Some(action.key);
+                self.lines[index] = Some(action.line);
                 let mut source = Source::Cached;
                 if let Some(record) = &action.cached
                     && self.pipeline.stages[index].keep == Keep::Digest

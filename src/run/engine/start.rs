@@ -49,7 +49,35 @@ impl Engine<'_> {
         };
         let used: usize = active().map(|a| a.errand.threads).sum();
         let cuda = self.pipeline.stages[index].device == Device::Cuda;
-        used + self.threads_of(index) <= self.budget && !(cuda && active().any(|a| a.errand.cuda))
+        used + self.threads_of(index) <= self.budget
+            && !(cuda && active().any(|a| a.errand.cuda))
+            && self.is_first_of_line(index)
+    }
+
+    /// Whether no stage that goes the same way and stops elsewhere runs, or should go first because it stops earlier:
+    /// this one goes on from where that one stops, instead of doing the same beside it.
+    fn is_first_of_line(&self, index: usize) -> bool {
+        let kind = self.registry.get(&self.pipeline.stages[index].kind);
+        let Some(stop) = kind.and_then(|kind| kind.stops().first().copied()) else {
+            return true;
+        };
+        let State::Ready(action) = &self.states[index] else {
+            return true;
+        };
+        let same = |other: &ResolvedAction| other.line == action.line && other.key != action.key;
+        let end = |action: &ResolvedAction| {
+            let end = action.fields.params.get(stop);
+            end.and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX)
+        };
+        let runs = self.running.iter().any(|&i| match &self.states[i] {
+            State::Running(active) => same(&active.errand.action),
+            _ => false,
+        });
+        let earlier = self.ready.iter().any(|&i| match &self.states[i] {
+            State::Ready(other) => same(other) && end(other) < end(action),
+            _ => false,
+        });
+        !runs && !earlier
     }
 
     pub(super) fn start(&mut self, index: usize, memo: &mut Memo) -> Result<(), RunError> {

@@ -33,6 +33,13 @@ pub enum Event {
         /// The figure that matters, with its unit, or empty.
         figure: String,
     },
+    /// Figures of a curve, as they come.
+    Scalars {
+        /// The update, or whatever else the curve runs over. One that is not beyond the last takes back what followed.
+        step: u64,
+        /// The figures by name.
+        values: Vec<(String, f64)>,
+    },
     /// Something to say.
     Message {
         /// How serious.
@@ -69,16 +76,17 @@ pub struct Snapshot {
 
 /// What the worker process provides to a stage; the tests provide their own.
 pub trait Host: EventSink {
-    /// Saves the files of `folder` as the snapshot at `progress`; afterwards they survive a power cut.
+    /// Saves the files of `folder` as the snapshot at `progress`; afterwards they survive a power cut. One that
+    /// `lasts` stays when the action is finished.
     ///
     /// # Errors
     /// [`StageError::Io`] or [`StageError::Failed`] when the store cannot take it.
-    fn save_snapshot(&self, progress: u64, folder: &Path) -> Result<(), StageError>;
-    /// The newest snapshot that is whole and of this numerics class.
+    fn save_snapshot(&self, progress: u64, folder: &Path, lasts: bool) -> Result<(), StageError>;
+    /// The newest snapshot that is whole, of this numerics class, and not beyond `most`.
     ///
     /// # Errors
     /// As above.
-    fn newest_snapshot(&self) -> Result<Option<Snapshot>, StageError>;
+    fn newest_snapshot(&self, most: u64) -> Result<Option<Snapshot>, StageError>;
     /// Whether the engine wants the stage to stop at the next good point.
     fn interrupted(&self) -> bool;
     /// Seconds since the attempt began, for deciding when a snapshot is due; never part of an output.
@@ -219,6 +227,14 @@ impl<'a> StageContext<'a> {
         });
     }
 
+    /// Tells the figures of a curve at a step, for those who follow it.
+    ///
+    /// A stage that resumes tells the curve so far once more, so that every attempt tells all of it.
+    pub fn scalars(&self, step: u64, values: impl IntoIterator<Item = (String, f64)>) {
+        let values = values.into_iter().collect();
+        self.host.emit(Event::Scalars { step, values });
+    }
+
     /// Tells something worth knowing.
     pub fn info(&self, text: impl Into<String>) {
         self.host.emit(Event::Message {
@@ -235,7 +251,8 @@ impl<'a> StageContext<'a> {
         });
     }
 
-    /// Saves what `write` puts into an empty folder as the snapshot at `progress`.
+    /// Saves what `write` puts into an empty folder as the snapshot at `progress`, to go on from should the work be
+    /// cut off.
     ///
     /// # Errors
     /// Those of `write`, and [`StageError::Io`] or [`StageError::Failed`] from the store.
@@ -244,13 +261,35 @@ impl<'a> StageContext<'a> {
         progress: u64,
         write: impl FnOnce(&Path) -> Result<(), StageError>,
     ) -> Result<(), StageError> {
+        self.save(progress, false, write)
+    }
+
+    /// As [`Self::save_snapshot`], and it stays when the action is finished: actions that differ from this one only in
+    /// [`crate::Stage::STOPS`] go on from it.
+    ///
+    /// # Errors
+    /// As [`Self::save_snapshot`].
+    pub fn save_lasting_snapshot(
+        &self,
+        progress: u64,
+        write: impl FnOnce(&Path) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        self.save(progress, true, write)
+    }
+
+    fn save(
+        &self,
+        progress: u64,
+        lasts: bool,
+        write: impl FnOnce(&Path) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
         let folder = self.scratch.join(format!("snapshot-{progress}"));
         if folder.exists() {
             std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
         }
         std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
         write(&folder)?;
-        self.host.save_snapshot(progress, &folder)?;
+        self.host.save_snapshot(progress, &folder, lasts)?;
         std::fs::remove_dir_all(&folder).map_err(StageError::io("remove", &folder))?;
         self.host.emit(Event::Snapshot { progress });
         Ok(())
@@ -261,7 +300,15 @@ impl<'a> StageContext<'a> {
     /// # Errors
     /// [`StageError::Io`] or [`StageError::Failed`] from the store.
     pub fn resume(&self) -> Result<Option<Snapshot>, StageError> {
-        let snapshot = self.host.newest_snapshot()?;
+        self.resume_up_to(u64::MAX)
+    }
+
+    /// As [`Self::resume`], with no snapshot beyond `most`: for a stage that stops there.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub fn resume_up_to(&self, most: u64) -> Result<Option<Snapshot>, StageError> {
+        let snapshot = self.host.newest_snapshot(most)?;
         if let Some(s) = &snapshot {
             self.host.emit(Event::Resumed {
                 progress: s.progress,

@@ -44,6 +44,10 @@ pub trait Stage: Send + Sync + 'static {
     const ABOUT: &'static str;
     /// Parameters that never change a byte and so stay out of the key, for example `snapshot-every`.
     const NEUTRAL: &'static [&'static str] = &[];
+    /// Parameters that only say where the work stops: two stages that differ in nothing else go the same way as far as
+    /// both go. They are in the key, for other bytes come out, and not in that by which snapshots are found, so that the
+    /// one goes on from the snapshots of the other. The first is a number, and orders such stages.
+    const STOPS: &'static [&'static str] = &[];
     /// Numeric parameters that the time is about proportional to, for estimates: updates, samples.
     const WORK: &'static [&'static str] = &[];
     /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
@@ -129,6 +133,8 @@ pub trait Kind: Send + Sync {
     fn about(&self) -> &'static str;
     /// See [`Stage::NEUTRAL`].
     fn neutral(&self) -> &'static [&'static str];
+    /// See [`Stage::STOPS`].
+    fn stops(&self) -> &'static [&'static str];
     /// See [`Stage::LIGHT`].
     fn light(&self) -> bool;
     /// See [`Stage::DETERMINISM`].
@@ -213,6 +219,9 @@ impl<S: Stage> Kind for Erased<S> {
     }
     fn neutral(&self) -> &'static [&'static str] {
         S::NEUTRAL
+    }
+    fn stops(&self) -> &'static [&'static str] {
+        S::STOPS
     }
     fn light(&self) -> bool {
         S::LIGHT

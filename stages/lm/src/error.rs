@@ -28,6 +28,9 @@ pub enum LmError {
     /// A model configuration or a setting that cannot be used.
     #[error("configuration: {0}")]
     Config(String),
+    /// A loss, a gradient or a log-probability is infinite or no number: training has come apart.
+    #[error("{0}")]
+    NotFinite(String),
     /// An error inside candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -15,9 +15,9 @@ use crate::chat::lm;
 use crate::cost::Work;
 use crate::masks::Masks;
 use crate::model::Model;
-use crate::random::{Epochs, Random};
+use crate::random::{Epochs, Random, purpose};
 use crate::rollouts::{Rollouts, TopK};
-use crate::training::{self, Batch};
+use crate::training::{self, Batch, Step, Trouble};
 
 /// A teacher that thinks again.
 pub(super) struct Teacher {
@@ -130,21 +130,21 @@ impl<'a> Batches<'a> {
         })
     }
 
-    /// The batch of an update, which depends on its number, the seed and the weights only.
+    /// The batch of an update, which depends on its number and attempt, the seed and the weights only.
     pub(super) fn batch(
         &mut self,
-        update: u64,
+        step: Step,
         trainer: &Trainer,
         threads: usize,
-    ) -> Result<Batch, StageError> {
-        let first = update as usize * self.p.batch;
+    ) -> Result<Batch, Trouble> {
+        let first = step.update as usize * self.p.batch;
         let chosen: Vec<usize> = (first..first + self.p.batch)
-            .map(|i| self.order.row(i))
+            .map(|i| self.order.row(step.attempt, i))
             .collect();
-        let own =
-            Random::new(self.p.seed, &format!("on-policy {update}")).unit() < self.p.on_policy;
+        let drawn = purpose(&format!("on-policy {}", step.update), step.attempt);
+        let own = Random::new(self.p.seed, &drawn).unit() < self.p.on_policy;
         let (answers, generated) = if own {
-            self.sampled(&chosen, update, trainer, threads)?
+            self.sampled(&chosen, step, trainer, threads)?
         } else {
             (self.recorded(&chosen)?, 0)
         };
@@ -207,10 +207,10 @@ impl<'a> Batches<'a> {
     fn sampled(
         &self,
         chosen: &[usize],
-        update: u64,
+        step: Step,
         trainer: &Trainer,
         threads: usize,
-    ) -> Result<(Vec<Answer>, u64), StageError> {
+    ) -> Result<(Vec<Answer>, u64), Trouble> {
         let weights = trainer.weights().map_err(lm)?;
         let generator = Generator::new(&self.config, &weights).map_err(lm)?;
         let sampling = Sampling {
@@ -224,16 +224,20 @@ impl<'a> Batches<'a> {
         let requests: Vec<Request> = chosen
             .iter()
             .enumerate()
-            .map(|(i, at)| Request::new(key_of(&format!("{update}/{i}")), prompt(*at)))
+            .map(|(i, at)| {
+                Request::new(
+                    key_of(&purpose(&format!("{}/{i}", step.update), step.attempt)),
+                    prompt(*at),
+                )
+            })
             .collect();
-        let samples = generator
-            .generate(
+        let samples =
+            generator.generate(
                 &requests,
                 &sampling,
                 threads,
                 &|_| ControlFlow::Continue(()),
-            )
-            .map_err(lm)?;
+            )?;
         let mut generated = 0;
         let answers = chosen.iter().zip(samples).enumerate();
         let answers = answers.map(|(number, (at, mut samples))| {

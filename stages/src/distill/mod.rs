@@ -28,7 +28,7 @@ use crate::cost::Lineage;
 use crate::masks::Mask;
 use crate::model::Model;
 use crate::rollouts::Rollouts;
-use crate::training::{self, Optimizer, Training};
+use crate::training::{self, Guards, training_params};
 
 /// The kind `distill`.
 pub(crate) struct Distill;
@@ -47,64 +47,53 @@ enum Way {
     Js,
 }
 
-/// What to match, how long and how fast.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Params {
-    /// Updates in all.
-    updates: u64,
-    /// Sequences an update.
-    batch: usize,
-    /// `fkl` covers the teacher's modes, `rkl` seeks one of them, `akl` weighs both, `js` mixes the two
-    /// models before comparing.
-    #[serde(default = "fkl")]
-    divergence: Way,
-    /// With `js`: the teacher's weight in the mixture, in [0, 1]; 0 is forward, 1 reverse KL. 0.5 as in
-    /// GKD's own code.
-    #[serde(default = "half")]
-    beta: f64,
-    /// Coefficient of the student's mass outside the teacher's list; 0 turns the constraint off. Higher
-    /// pushes confident strays down harder.
-    #[serde(default = "ten")]
-    tail: f64,
-    /// Which tokens of an answer are learned.
-    #[serde(default)]
-    mask: Mask,
-    /// Share of updates, in [0, 1], that learn from answers the student has just sampled instead of
-    /// recorded ones (GKD's λ); above 0 it needs `inputs.teacher` and `max-new-tokens`.
-    #[serde(default)]
-    on_policy: f64,
-    /// With `on-policy`: sampling temperature; 0.9 as in GKD's own code.
-    #[serde(default = "point_nine")]
-    temperature: f32,
-    /// With `on-policy`: most tokens of an answer, end token included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    max_new_tokens: Option<usize>,
-    /// Teacher tokens used at a position; at most as many as were recorded, all of those when left out.
-    /// Where the teacher thinks again, up to the whole vocabulary, 100 when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    top_k: Option<usize>,
-    /// The student's own likeliest tokens among which strays are looked for.
-    #[serde(default = "hundred")]
-    student_top: usize,
-    /// Share of the distillation loss; the rest is cross-entropy on the sampled token.
-    #[serde(default = "one")]
-    ratio: f64,
-    /// How weights move.
-    #[serde(default)]
-    optimizer: Optimizer,
-    /// Use the first so many rollouts; all when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rows: Option<usize>,
-    /// Seed of the order of rollouts.
-    #[serde(default)]
-    seed: u64,
-    /// Tokens of sequences computed at a time by a thread; more is faster until the cache is full.
-    #[serde(default = "training::chunk_tokens")]
-    chunk_tokens: usize,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "training::snapshot_seconds")]
-    snapshot_seconds: f64,
+training_params! {
+    /// What to match, how long and how fast.
+    pub(crate) struct Params {
+        /// Sequences an update.
+        batch: usize,
+        /// `fkl` covers the teacher's modes, `rkl` seeks one of them, `akl` weighs both, `js` mixes the two
+        /// models before comparing.
+        #[serde(default = "fkl")]
+        divergence: Way,
+        /// With `js`: the teacher's weight in the mixture, in [0, 1]; 0 is forward, 1 reverse KL. 0.5 as in
+        /// GKD's own code.
+        #[serde(default = "half")]
+        beta: f64,
+        /// Coefficient of the student's mass outside the teacher's list; 0 turns the constraint off. Higher
+        /// pushes confident strays down harder.
+        #[serde(default = "ten")]
+        tail: f64,
+        /// Which tokens of an answer are learned.
+        #[serde(default)]
+        mask: Mask,
+        /// Share of updates, in [0, 1], that learn from answers the student has just sampled instead of
+        /// recorded ones (GKD's λ); above 0 it needs `inputs.teacher` and `max-new-tokens`.
+        #[serde(default)]
+        on_policy: f64,
+        /// With `on-policy`: sampling temperature; 0.9 as in GKD's own code.
+        #[serde(default = "point_nine")]
+        temperature: f32,
+        /// With `on-policy`: most tokens of an answer, end token included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_new_tokens: Option<usize>,
+        /// Teacher tokens used at a position; at most as many as were recorded, all of those when left out.
+        /// Where the teacher thinks again, up to the whole vocabulary, 100 when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        top_k: Option<usize>,
+        /// The student's own likeliest tokens among which strays are looked for.
+        #[serde(default = "hundred")]
+        student_top: usize,
+        /// Share of the distillation loss; the rest is cross-entropy on the sampled token.
+        #[serde(default = "one")]
+        ratio: f64,
+        /// Use the first so many rollouts; all when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rows: Option<usize>,
+        /// When to stop, or to go back, before harm is done.
+        #[serde(default, skip_serializing_if = "Guards::is_default")]
+        guards: Guards,
+    }
 }
 
 fn fkl() -> Way {
@@ -133,7 +122,8 @@ impl Stage for Distill {
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains a student on a teacher's recorded top-k distributions";
     const WORK: &'static [&'static str] = &["updates", "batch"];
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
+    const STOPS: &'static [&'static str] = training::STOPS;
     type Params = Params;
 
     fn ports() -> Ports {
@@ -158,8 +148,8 @@ impl Stage for Distill {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        let mut complaints = p.optimizer.check();
-        complaints.extend(training::check(p.updates, p.batch, p.chunk_tokens));
+        let mut complaints = p.shared_complaints(("batch", p.batch));
+        complaints.extend(p.guards.rules().check());
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
@@ -224,18 +214,14 @@ impl Stage for Distill {
             student_top: p.student_top.min(model.config().vocab_size),
             ratio: p.ratio,
         };
-        let training = Training {
-            updates: p.updates,
-            optimizer: &p.optimizer,
-            chunk_tokens: p.chunk_tokens,
-            snapshot_seconds: p.snapshot_seconds,
-        };
+        let training = p.training(p.guards.rules());
         let mut batches = Batches::new(&p, &set, &model, k, settings, teacher.as_ref())?;
         let threads = context.threads();
         let curve = context.output("curve");
-        let counts = training.run(context, &mut model, &curve, |update, trainer| {
-            batches.batch(update, trainer, threads)
+        let trained = training.run(context, &mut model, &curve, |step, trainer| {
+            batches.batch(step, trainer, threads)
         })?;
+        let counts = trained.counts;
         let work = model.work(
             Self::KIND,
             counts.trained_tokens,

@@ -34,7 +34,7 @@ use crate::model::Model;
 use crate::prompts;
 use crate::random::Epochs;
 use crate::rollouts::Rollouts;
-use crate::training::{self, Batch, Optimizer, Training};
+use crate::training::{self, Batch, Guards, training_params};
 
 /// The kind `dpo`.
 pub(crate) struct Dpo;
@@ -50,41 +50,30 @@ enum Loss {
     Ipo,
 }
 
-/// What to prefer, how long and how fast to learn.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Params {
-    /// Updates in all.
-    updates: u64,
-    /// Pairs an update.
-    batch: usize,
-    /// How closely the policy is held to where it started; lower lets it go further. 0.1 as published.
-    #[serde(default = "tenth")]
-    beta: f64,
-    /// What is minimised.
-    #[serde(default)]
-    loss: Loss,
-    /// With `sigmoid`: share of the pairs taken to be the wrong way round, in [0, 0.5).
-    #[serde(default)]
-    label_smoothing: f64,
-    /// Least reward of the chosen answer; 1 takes right answers only.
-    #[serde(default = "one")]
-    chosen_min: f64,
-    /// Least difference of the two rewards.
-    #[serde(default = "tenth")]
-    min_margin: f64,
-    /// How weights move.
-    #[serde(default)]
-    optimizer: Optimizer,
-    /// Seed of the order of pairs.
-    #[serde(default)]
-    seed: u64,
-    /// Tokens of sequences computed at a time by a thread; more is faster until the cache is full.
-    #[serde(default = "training::chunk_tokens")]
-    chunk_tokens: usize,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "training::snapshot_seconds")]
-    snapshot_seconds: f64,
+training_params! {
+    /// What to prefer, how long and how fast to learn.
+    pub(crate) struct Params {
+        /// Pairs an update.
+        batch: usize,
+        /// How closely the policy is held to where it started; lower lets it go further. 0.1 as published.
+        #[serde(default = "tenth")]
+        beta: f64,
+        /// What is minimised.
+        #[serde(default)]
+        loss: Loss,
+        /// With `sigmoid`: share of the pairs taken to be the wrong way round, in [0, 0.5).
+        #[serde(default)]
+        label_smoothing: f64,
+        /// Least reward of the chosen answer; 1 takes right answers only.
+        #[serde(default = "one")]
+        chosen_min: f64,
+        /// Least difference of the two rewards.
+        #[serde(default = "tenth")]
+        min_margin: f64,
+        /// When to stop, or to go back, before harm is done.
+        #[serde(default, skip_serializing_if = "Guards::is_default")]
+        guards: Guards,
+    }
 }
 
 fn tenth() -> f64 {
@@ -99,7 +88,8 @@ impl Stage for Dpo {
     /// 1: first.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "learns to prefer right answers to wrong ones (DPO, IPO)";
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
+    const STOPS: &'static [&'static str] = training::STOPS;
     type Params = Params;
 
     fn ports() -> Ports {
@@ -121,8 +111,8 @@ impl Stage for Dpo {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        let mut complaints = p.optimizer.check();
-        complaints.extend(training::check(p.updates, p.batch, p.chunk_tokens));
+        let mut complaints = p.shared_complaints(("batch", p.batch));
+        complaints.extend(p.guards.rules().check());
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
@@ -171,20 +161,18 @@ impl Stage for Dpo {
             .collect();
         drop(decoder);
         let mut order = Epochs::new(p.seed, pairs.len());
-        let training = Training {
-            updates: p.updates,
-            optimizer: &p.optimizer,
-            chunk_tokens: p.chunk_tokens,
-            snapshot_seconds: p.snapshot_seconds,
-        };
+        let training = p.training(p.guards.rules());
         let curve = context.output("curve");
-        let counts = training.run(context, &mut model, &curve, |update, trainer| {
-            let first = update as usize * p.batch;
-            let chosen: Vec<usize> = (first..first + p.batch).map(|i| order.row(i)).collect();
+        let trained = training.run(context, &mut model, &curve, |step, trainer| {
+            let first = step.update as usize * p.batch;
+            let chosen: Vec<usize> = (first..first + p.batch)
+                .map(|i| order.row(step.attempt, i))
+                .collect();
             let picked: Vec<&Ranked> = chosen.iter().map(|i| &pairs[*i]).collect();
             let before: Vec<[f64; 2]> = chosen.iter().map(|i| reference[*i]).collect();
-            batch(&p, &picked, &before, trainer, threads)
+            Ok(batch(&p, &picked, &before, trainer, threads)?)
         })?;
+        let counts = trained.counts;
         // The reference reads every pair once.
         let once: usize = pairs.iter().map(Ranked::tokens).sum();
         let read = counts.read_tokens + once as u64;

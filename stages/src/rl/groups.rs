@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use starling_contract::StageError;
-use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
+use starling_lm::generate::{GenerateError, Generator, Request, Sample, Sampling, StopReason};
 use starling_lm::policy::advantage::overlong_penalty;
 use starling_lm::policy::keep_group;
 use starling_lm::tokenizer::Tokenizer;
 
 use super::{Params, Reward};
-use crate::chat::{self, lm};
+use crate::chat;
 use crate::prompts::Prompt;
 use crate::random::Epochs;
 use crate::rollouts::Rollouts;
+use crate::training::{Step, Trouble};
 
 /// An answer that a group is made of.
 pub(super) struct Member {
@@ -31,6 +31,15 @@ pub(super) struct Group {
     pub(super) members: Vec<Member>,
 }
 
+impl Group {
+    /// Whether all rewards are equal, so that a comparison within the group says nothing.
+    fn is_equal(&self) -> bool {
+        let mut rewards = self.members.iter().map(|member| member.reward);
+        let first = rewards.next().unwrap_or_default();
+        rewards.all(|reward| (reward - first).abs() <= 0.0)
+    }
+}
+
 /// What one update has to learn from, and what was seen while drawing it.
 pub(super) struct Drawn {
     /// Groups that teach.
@@ -44,6 +53,8 @@ pub(super) struct Drawn {
 #[derive(Default)]
 struct Seen {
     groups: usize,
+    /// Groups whose rewards are all equal.
+    equal: usize,
     answers: usize,
     reward: f64,
     exact: usize,
@@ -93,19 +104,20 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// The groups of an update: they depend on its number, the seed and the weights only.
+    /// The groups of an update: they depend on its number and attempt, the seed and the weights only.
     pub(super) fn draw(
         &mut self,
         generator: &Generator,
-        update: u64,
+        step: Step,
         threads: usize,
-    ) -> Result<Drawn, StageError> {
+    ) -> Result<Drawn, Trouble> {
         let (mut kept, mut seen, mut rounds) = (Vec::new(), Seen::default(), 0);
         while rounds < self.p.filter.rounds && kept.len() < self.p.prompts {
-            let chosen = self.prompts(update, rounds);
-            let samples = self.sample(generator, &chosen, update, threads)?;
+            let chosen = self.prompts(step, rounds);
+            let samples = self.sample(generator, &chosen, step, threads)?;
             for (prompt, samples) in chosen.into_iter().zip(samples) {
-                let group = self.judge(prompt, samples, update, &mut seen);
+                let group = self.judge(prompt, samples, step.update, &mut seen);
+                seen.equal += usize::from(group.is_equal());
                 if self.teaches(&group) {
                     kept.push(group);
                 }
@@ -119,6 +131,7 @@ impl<'a> Sampler<'a> {
             ("format", seen.good_format as f64 / n),
             ("unfinished", seen.unfinished as f64 / n),
             ("groups", seen.groups as f64),
+            ("groups_equal", seen.equal as f64),
             ("groups_kept", kept.len() as f64),
             ("entropy", seen.entropy / seen.tokens.max(1) as f64),
             ("response_tokens", seen.tokens as f64 / n),
@@ -131,8 +144,8 @@ impl<'a> Sampler<'a> {
         })
     }
 
-    fn prompts(&mut self, update: u64, round: usize) -> Vec<&'a Prompt> {
-        let (n, update) = (self.p.prompts, update as usize);
+    fn prompts(&mut self, step: Step, round: usize) -> Vec<&'a Prompt> {
+        let (n, update) = (self.p.prompts, step.update as usize);
         let (order, first) = match round {
             0 => (&mut self.orders[0], update * n),
             later => {
@@ -141,7 +154,7 @@ impl<'a> Sampler<'a> {
             }
         };
         (first..first + n)
-            .map(|i| &self.all[order.row(i)])
+            .map(|i| &self.all[order.row(step.attempt, i)])
             .collect()
     }
 
@@ -149,9 +162,9 @@ impl<'a> Sampler<'a> {
         &self,
         generator: &Generator,
         chosen: &[&Prompt],
-        update: u64,
+        step: Step,
         threads: usize,
-    ) -> Result<Vec<Vec<Sample>>, StageError> {
+    ) -> Result<Vec<Vec<Sample>>, GenerateError> {
         let sampling = Sampling {
             temperature: self.p.temperature,
             stop_tokens: self.ends.clone(),
@@ -160,7 +173,8 @@ impl<'a> Sampler<'a> {
                 .p
                 .seed
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                .wrapping_add(update),
+                .wrapping_add(step.update)
+                .wrapping_add(step.attempt.wrapping_mul(0xd1b5_4a32_d192_ed03)),
             ..Sampling::default()
         };
         let own = |prompt: &Prompt| {
@@ -168,14 +182,12 @@ impl<'a> Sampler<'a> {
             self.p.samples - usize::from(traced)
         };
         let requests: Vec<Request> = chosen.iter().map(|q| q.request(own(q))).collect();
-        generator
-            .generate(
-                &requests,
-                &sampling,
-                threads,
-                &|_| ControlFlow::Continue(()),
-            )
-            .map_err(lm)
+        generator.generate(
+            &requests,
+            &sampling,
+            threads,
+            &|_| ControlFlow::Continue(()),
+        )
     }
 
     fn judge(&self, prompt: &Prompt, samples: Vec<Sample>, update: u64, seen: &mut Seen) -> Group {
@@ -237,12 +249,12 @@ impl<'a> Sampler<'a> {
 
     fn teaches(&self, group: &Group) -> bool {
         let rewards: Vec<f64> = group.members.iter().map(|m| m.reward).collect();
-        let Some(first) = rewards.first() else {
+        if rewards.is_empty() {
             return false;
-        };
+        }
         let filter = &self.p.filter;
         match (filter.low, filter.high) {
-            (None, None) => rewards.iter().any(|r| (r - first).abs() > 0.0),
+            (None, None) => !group.is_equal(),
             (low, high) => {
                 // the bounds are on the answer's part, which a bad format earns nothing of
                 let answers: Vec<f64> = rewards.iter().map(|r| r.max(0.0)).collect();

@@ -1,167 +1,83 @@
-//! Guards: when reinforcement learning stops before it does harm.
+//! What reinforcement learning is guarded by, besides what every training is.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use starling_contract::{Complaint, StageError};
 
-use crate::training::Batch;
+use crate::training::{Bound, RollBack, Rule, Rules, Streak, Test, Then};
 
-/// When to stop before harm is done; what is unset is not watched. A loss or gradient that is not finite
-/// always stops the stage, with the weights of the update before it in the last snapshot.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+/// When to stop, or to go back, before harm is done; a bound that is unset is not watched.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(super) struct Guards {
+    /// What follows a loss, gradient or logit that is infinite or no number; the update that had it is not done.
+    non_finite: Then,
     /// Least mean entropy of sampled tokens, nats: below it the policy has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    min_entropy: Option<f64>,
+    entropy: Option<Bound>,
     /// Greatest mean divergence from the starting policy, nats a token; needs `kl` above 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_kl: Option<f64>,
+    kl: Option<Bound>,
     /// Least mean reward.
     #[serde(skip_serializing_if = "Option::is_none")]
-    min_reward: Option<f64>,
-    /// Updates in a row without any group that teaches.
-    max_empty: u64,
-    /// Updates in a row that a bound must be crossed for.
-    patience: u64,
-}
-
-impl Default for Guards {
-    fn default() -> Self {
-        Self {
-            min_entropy: None,
-            max_kl: None,
-            min_reward: None,
-            max_empty: 50,
-            patience: 5,
-        }
-    }
+    reward: Option<Bound>,
+    /// Greatest gradient norm, before the clip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grad_norm: Option<Bound>,
+    /// Updates in a row without any group that is accepted: rewards were equal, or `filter` took none.
+    no_groups: Streak,
+    /// Updates in a row with groups whose advantages are all 0.
+    no_advantages: Streak,
+    /// How training is rolled back.
+    roll_back: RollBack,
 }
 
 impl Guards {
-    pub(super) fn check(&self) -> Vec<Complaint> {
-        let mut complaints = Vec::new();
-        if self.patience == 0 || self.max_empty == 0 {
-            complaints.push(Complaint::new(
-                "guards",
-                "`patience` and `max-empty` must be at least 1",
+    /// Whether the divergence from the starting policy is watched.
+    pub(super) fn watches_kl(&self) -> bool {
+        self.kl.is_some()
+    }
+
+    /// What to watch.
+    pub(super) fn rules(&self) -> Rules {
+        let mut list: Vec<Rule> = Vec::new();
+        if let Some(bound) = &self.entropy {
+            let advice = "raise `entropy-bonus` or `kl`, or lower `optimizer.lr`";
+            let test = Test::Below(bound.limit());
+            list.push(bound.rule("entropy", "entropy", test, advice));
+        }
+        if let Some(bound) = &self.kl {
+            let test = Test::Above(bound.limit());
+            list.push(bound.rule(
+                "kl",
+                "kl_reference",
+                test,
+                "raise `kl` or lower `optimizer.lr`",
             ));
         }
-        complaints
-    }
-
-    pub(super) fn watch(&self) -> Watch<'_> {
-        Watch {
-            guards: self,
-            crossed: [0; 4],
+        if let Some(bound) = &self.reward {
+            let advice = "lower `optimizer.lr`, or start from a model that succeeds more often";
+            list.push(bound.rule("reward", "reward", Test::Below(bound.limit()), advice));
         }
-    }
-}
-
-/// Counts how long each bound has been crossed. After a resumption counting begins anew: a stop may come up
-/// to `patience` updates later, never earlier, and a run that ends gives the same bytes.
-pub(super) struct Watch<'a> {
-    guards: &'a Guards,
-    crossed: [u64; 4],
-}
-
-impl Watch<'_> {
-    /// Looks at the batch of an update before it is learned from.
-    ///
-    /// # Errors
-    /// [`StageError::Failed`] with the numbers, when a bound was crossed for too long.
-    pub(super) fn see(&mut self, update: u64, batch: &Batch) -> Result<(), StageError> {
-        let column = |name: &str| {
-            let found = batch.columns.iter().find(|(n, _)| *n == name);
-            found.map(|(_, value)| *value)
-        };
-        let g = self.guards;
-        let below = |name, bound: Option<f64>| match (column(name), bound) {
-            (Some(value), Some(bound)) => value < bound,
-            _ => false,
-        };
-        let above = |name, bound: Option<f64>| match (column(name), bound) {
-            (Some(value), Some(bound)) => value > bound,
-            _ => false,
-        };
-        let watched = [
-            (
-                below("entropy", g.min_entropy),
-                g.patience,
-                "entropy",
-                "raise `entropy-bonus` or `kl`, or lower `optimizer.lr`",
-            ),
-            (
-                above("kl_reference", g.max_kl),
-                g.patience,
-                "kl_reference",
-                "raise `kl` or lower `optimizer.lr`",
-            ),
-            (
-                below("reward", g.min_reward),
-                g.patience,
-                "reward",
-                "lower `optimizer.lr`, or start from a model that succeeds more often",
-            ),
-            (
-                batch.sequences.is_empty(),
-                g.max_empty,
-                "groups_kept",
-                "start from a model that sometimes succeeds, raise `samples` or `temperature`, or raise `filter.rounds`",
-            ),
-        ];
-        for ((crossed, patience, name, advice), count) in watched.into_iter().zip(&mut self.crossed)
-        {
-            *count = if crossed { *count + 1 } else { 0 };
-            if *count >= patience {
-                return Err(StageError::failed_try(
-                    format!(
-                        "guard: `{name}` was out of bounds for {count} updates in a row, {:.4} at update {}",
-                        column(name).unwrap_or(f64::NAN),
-                        update + 1
-                    ),
-                    advice,
-                ));
-            }
+        if let Some(bound) = &self.grad_norm {
+            let advice = "lower `optimizer.lr` or `optimizer.clip`";
+            let test = Test::Above(bound.limit());
+            let rule = bound.rule("grad-norm", "grad_norm", test, advice);
+            list.push(rule.after_the_update());
         }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bound_must_be_crossed_for_a_while() {
-        let guards = Guards {
-            min_entropy: Some(0.1),
-            patience: 3,
-            max_empty: 1000,
-            ..Guards::default()
-        };
-        let mut watch = guards.watch();
-        let mut see = |update, entropy| {
-            let mut batch = Batch::of(Vec::new());
-            batch.columns = vec![("entropy", entropy)];
-            watch.see(update, &batch)
-        };
-        for (update, entropy) in [(0, 0.05), (1, 0.05), (2, 0.2), (3, 0.05), (4, 0.05)] {
-            assert!(see(update, entropy).is_ok());
+        list.push(self.no_groups.rule(
+            "no-groups",
+            "groups_kept",
+            "start from a model that sometimes succeeds, raise `samples` or `temperature`, or raise `filter.rounds`",
+        ));
+        list.push(self.no_advantages.rule(
+            "no-advantages",
+            "advantage",
+            "let `filter` leave out groups whose rewards are equal, or raise `samples` or `temperature`",
+        ));
+        Rules {
+            list,
+            non_finite: self.non_finite,
+            roll_back: self.roll_back.clone(),
         }
-        let error = see(5, 0.01).expect_err("three in a row").to_string();
-        assert!(error.contains("0.0100 at update 6"), "{error}");
-    }
-
-    #[test]
-    fn updates_without_groups_end() {
-        let guards = Guards {
-            max_empty: 2,
-            ..Guards::default()
-        };
-        let mut watch = guards.watch();
-        let empty = Batch::of(Vec::new());
-        assert!(watch.see(0, &empty).is_ok());
-        assert!(watch.see(1, &empty).is_err());
     }
 }

@@ -39,7 +39,7 @@ use crate::cost::Lineage;
 use crate::model::Model;
 use crate::prompts;
 use crate::rollouts::Rollouts;
-use crate::training::{self, Optimizer, Training};
+use crate::training::{self, training_params};
 
 /// The kind `rl`.
 pub(crate) struct Rl;
@@ -157,80 +157,66 @@ impl Default for Filter {
     }
 }
 
-/// How to sample, to judge and to learn.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Params {
-    /// Updates in all.
-    updates: u64,
-    /// Prompts an update.
-    prompts: usize,
-    /// Samples a prompt, the group; at least 2.
-    #[serde(default = "defaults::samples")]
-    samples: usize,
-    /// Most tokens of an answer, end token included.
-    max_new_tokens: usize,
-    /// Sampling temperature.
-    #[serde(default = "defaults::one")]
-    temperature: f32,
-    /// What an answer is rewarded for.
-    #[serde(default)]
-    reward: Reward,
-    /// How rewards become advantages.
-    #[serde(default)]
-    estimator: Baseline,
-    /// How far the ratio of new to old probability may count, either way.
-    #[serde(default = "defaults::clip_ratio")]
-    clip_ratio: f64,
-    /// How far above 1 it may count, where that differs (clip-higher).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    clip_high: Option<f64>,
-    /// With a negative advantage, the gain is not below this (above 1) times the advantage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    dual_clip: Option<f64>,
-    /// What the ratio is taken over.
-    #[serde(default)]
-    ratio: RatioOf,
-    /// Coefficient of the divergence from the starting policy; 0 leaves the reference out.
-    #[serde(default = "defaults::kl")]
-    kl: f64,
-    /// How it is estimated.
-    #[serde(default)]
-    kl_estimator: Kl,
-    /// Where it counts.
-    #[serde(default)]
-    kl_in: KlPlace,
-    /// Coefficient of an entropy bonus, nats.
-    #[serde(default)]
-    entropy_bonus: f64,
-    /// Length at which the reward begins to sink: the last so many tokens before `max-new-tokens` cost up
-    /// to `overlong-penalty`; 0 is off.
-    #[serde(default)]
-    overlong_buffer: usize,
-    /// The most that an overlong answer loses.
-    #[serde(default = "defaults::penalty")]
-    overlong_penalty: f64,
-    /// Which groups teach.
-    #[serde(default)]
-    filter: Filter,
-    /// With `inputs.traces`: γ of p / (p + γ), which weighs a teacher's token; 0.1 as in LUFFY.
-    #[serde(default = "defaults::gamma")]
-    trace_gamma: f64,
-    /// When to stop before harm is done.
-    #[serde(default)]
-    guards: Guards,
-    /// How weights move.
-    #[serde(default)]
-    optimizer: Optimizer,
-    /// Seed of the order of prompts and of the sampling.
-    #[serde(default)]
-    seed: u64,
-    /// Tokens of sequences computed at a time by a thread; more is faster until the cache is full.
-    #[serde(default = "training::chunk_tokens")]
-    chunk_tokens: usize,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "training::snapshot_seconds")]
-    snapshot_seconds: f64,
+training_params! {
+    /// How to sample, to judge and to learn.
+    pub(crate) struct Params {
+        /// Prompts an update.
+        prompts: usize,
+        /// Samples a prompt, the group; at least 2.
+        #[serde(default = "defaults::samples")]
+        samples: usize,
+        /// Most tokens of an answer, end token included.
+        max_new_tokens: usize,
+        /// Sampling temperature.
+        #[serde(default = "defaults::one")]
+        temperature: f32,
+        /// What an answer is rewarded for.
+        #[serde(default)]
+        reward: Reward,
+        /// How rewards become advantages.
+        #[serde(default)]
+        estimator: Baseline,
+        /// How far the ratio of new to old probability may count, either way.
+        #[serde(default = "defaults::clip_ratio")]
+        clip_ratio: f64,
+        /// How far above 1 it may count, where that differs (clip-higher).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clip_high: Option<f64>,
+        /// With a negative advantage, the gain is not below this (above 1) times the advantage.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dual_clip: Option<f64>,
+        /// What the ratio is taken over.
+        #[serde(default)]
+        ratio: RatioOf,
+        /// Coefficient of the divergence from the starting policy; 0 leaves the reference out.
+        #[serde(default = "defaults::kl")]
+        kl: f64,
+        /// How it is estimated.
+        #[serde(default)]
+        kl_estimator: Kl,
+        /// Where it counts.
+        #[serde(default)]
+        kl_in: KlPlace,
+        /// Coefficient of an entropy bonus, nats.
+        #[serde(default)]
+        entropy_bonus: f64,
+        /// Length at which the reward begins to sink: the last so many tokens before `max-new-tokens` cost up
+        /// to `overlong-penalty`; 0 is off.
+        #[serde(default)]
+        overlong_buffer: usize,
+        /// The most that an overlong answer loses.
+        #[serde(default = "defaults::penalty")]
+        overlong_penalty: f64,
+        /// Which groups teach.
+        #[serde(default)]
+        filter: Filter,
+        /// With `inputs.traces`: γ of p / (p + γ), which weighs a teacher's token; 0.1 as in LUFFY.
+        #[serde(default = "defaults::gamma")]
+        trace_gamma: f64,
+        /// When to stop, or to go back, before harm is done.
+        #[serde(default)]
+        guards: Guards,
+    }
 }
 
 mod defaults {
@@ -256,12 +242,13 @@ mod defaults {
 
 impl Stage for Rl {
     const KIND: &'static str = "rl";
-    /// 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
+    /// 3: the curve has `advantage` and `groups_equal`. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
+    const STOPS: &'static [&'static str] = training::STOPS;
     type Params = Params;
 
     fn ports() -> Ports {
@@ -286,21 +273,7 @@ impl Stage for Rl {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        let mut complaints = p.optimizer.check();
-        complaints.extend(
-            training::check(p.updates, p.prompts, p.chunk_tokens)
-                .into_iter()
-                .map(|c| {
-                    if c.param == "batch" {
-                        Complaint {
-                            param: "prompts",
-                            ..c
-                        }
-                    } else {
-                        c
-                    }
-                }),
-        );
+        let mut complaints = p.shared_complaints(("prompts", p.prompts));
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
@@ -343,7 +316,12 @@ impl Stage for Rl {
                     < p.filter.high.unwrap_or(f64::INFINITY),
             "`rounds` must be at least 1, and `low` below `high`",
         );
-        complaints.extend(p.guards.check());
+        want(
+            "guards",
+            p.kl > 0.0 || !p.guards.watches_kl(),
+            "`kl` of the guards needs the parameter `kl` above 0",
+        );
+        complaints.extend(p.guards.rules().check());
         complaints
     }
 
@@ -366,29 +344,22 @@ impl Stage for Rl {
         let config = model.config().clone();
         let mut sampler = Sampler::new(&p, &all, &tokenizer, model.ends(), traces.as_ref());
         let learner = Learner::new(&p, reference);
-        let training = Training {
-            updates: p.updates,
-            optimizer: &p.optimizer,
-            chunk_tokens: p.chunk_tokens,
-            snapshot_seconds: p.snapshot_seconds,
-        };
+        let training = p.training(p.guards.rules());
         let curve = context.output("curve");
-        let mut watch = p.guards.watch();
         let threads = context.threads();
-        let counts = training.run(context, &mut model, &curve, |update, trainer: &Trainer| {
+        let trained = training.run(context, &mut model, &curve, |step, trainer: &Trainer| {
             let generator = Generator::new(&config, &trainer.weights().map_err(lm)?).map_err(lm)?;
-            let drawn = sampler.draw(&generator, update, threads)?;
-            let batch = learner.batch(drawn, trainer, threads)?;
-            watch.see(update, &batch)?;
-            Ok(batch)
+            let drawn = sampler.draw(&generator, step, threads)?;
+            Ok(learner.batch(drawn, trainer, threads)?)
         })?;
+        let counts = trained.counts;
         if counts.skipped_updates > 0 {
             context.warn(format!(
                 "{} of {} updates were skipped: every group had equal rewards",
-                counts.skipped_updates, p.updates
+                counts.skipped_updates, trained.updates
             ));
         }
-        if counts.skipped_updates == p.updates {
+        if counts.skipped_updates == trained.updates {
             return Err(StageError::failed_try(
                 "no update could learn: in every group all rewards were equal",
                 "start from a model that sometimes succeeds, or raise `samples` or `temperature`",

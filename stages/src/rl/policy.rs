@@ -45,6 +45,7 @@ impl<'a> Learner<'a> {
         }
         let reference = self.reference(&members, threads, &mut batch.read_tokens)?;
         let advantages = self.advantages(&groups, reference.as_deref())?;
+        batch.columns.push(("advantage", mean_size(&advantages)));
         if let Some(reference) = &reference {
             batch
                 .columns
@@ -193,6 +194,13 @@ impl<'a> Learner<'a> {
 
 fn whole(group: &Group, member: &Member) -> Vec<u32> {
     group.prompt.iter().chain(&member.ids).copied().collect()
+}
+
+/// Mean size of the advantages over all tokens.
+fn mean_size(advantages: &[Vec<f64>]) -> f64 {
+    let all = advantages.iter().flatten();
+    let (sum, n) = all.fold((0.0, 0_usize), |(sum, n), a| (sum + a.abs(), n + 1));
+    sum / n.max(1) as f64
 }
 
 /// Mean of policy minus reference log-probability over all tokens: the k1 estimate of the divergence, nats.

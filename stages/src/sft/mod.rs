@@ -11,8 +11,6 @@
 //! The loss is the mean over all answer tokens of an update's batch, whatever their sequences; prompts
 //! never count. Same bytes for any number of threads; a resumed run equals an unbroken one.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
@@ -24,34 +22,23 @@ use crate::model::Model;
 use crate::prompts;
 use crate::random::Epochs;
 use crate::rollouts::Rollouts;
-use crate::training::{self, Batch, Optimizer, Training};
+use crate::training::{self, Batch, Guards, training_params};
 
 /// The kind `sft`.
 pub(crate) struct Sft;
 
-/// How long and how fast to learn.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Params {
-    /// Updates in all.
-    updates: u64,
-    /// Sequences an update.
-    batch: usize,
-    /// How weights move.
-    #[serde(default)]
-    optimizer: Optimizer,
-    /// Use the first so many rows; all when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rows: Option<usize>,
-    /// Seed of the order of rows.
-    #[serde(default)]
-    seed: u64,
-    /// Tokens of sequences computed at a time by a thread; more is faster until the cache is full.
-    #[serde(default = "training::chunk_tokens")]
-    chunk_tokens: usize,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "training::snapshot_seconds")]
-    snapshot_seconds: f64,
+training_params! {
+    /// How long and how fast to learn.
+    pub(crate) struct Params {
+        /// Sequences an update.
+        batch: usize,
+        /// Use the first so many rows; all when left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rows: Option<usize>,
+        /// When to stop, or to go back, before harm is done.
+        #[serde(default, skip_serializing_if = "Guards::is_default")]
+        guards: Guards,
+    }
 }
 
 impl Stage for Sft {
@@ -61,7 +48,8 @@ impl Stage for Sft {
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
     const WORK: &'static [&'static str] = &["updates", "batch"];
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
+    const STOPS: &'static [&'static str] = training::STOPS;
     type Params = Params;
 
     fn ports() -> Ports {
@@ -82,8 +70,8 @@ impl Stage for Sft {
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
-        let mut complaints = p.optimizer.check();
-        complaints.extend(training::check(p.updates, p.batch, p.chunk_tokens));
+        let mut complaints = p.shared_complaints(("batch", p.batch));
+        complaints.extend(p.guards.rules().check());
         complaints
     }
 
@@ -104,21 +92,16 @@ impl Stage for Sft {
             }
         };
         let mut order = Epochs::new(p.seed, sequences.len());
-        let training = Training {
-            updates: p.updates,
-            optimizer: &p.optimizer,
-            chunk_tokens: p.chunk_tokens,
-            snapshot_seconds: p.snapshot_seconds,
-        };
+        let training = p.training(p.guards.rules());
         let curve = context.output("curve");
-        let counts = training.run(context, &mut model, &curve, |update, _| {
-            let first = update as usize * p.batch;
+        let trained = training.run(context, &mut model, &curve, |step, _| {
+            let first = step.update as usize * p.batch;
             let batch = (first..first + p.batch)
-                .map(|i| sequences[order.row(i)].clone())
+                .map(|i| sequences[order.row(step.attempt, i)].clone())
                 .collect();
             Ok(Batch::of(batch))
         })?;
-        let work = model.work(Self::KIND, counts.trained_tokens, 0, 0);
+        let work = model.work(Self::KIND, trained.counts.trained_tokens, 0, 0);
         model.save(&context.output("model"), work)
     }
 }

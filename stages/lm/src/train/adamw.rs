@@ -86,7 +86,7 @@ impl<T: Real> AdamW<T> {
     /// Clips the gradients and moves the parameters; returns the norm before the clip.
     ///
     /// # Errors
-    /// [`LmError::Shape`] when lengths differ; [`LmError::Config`] when the norm is not finite, before anything is
+    /// [`LmError::Shape`] when lengths differ; [`LmError::NotFinite`] when the norm is not finite, before anything is
     /// changed.
     pub fn update(
         &mut self,
@@ -106,10 +106,7 @@ impl<T: Real> AdamW<T> {
         }
         let norm = global_norm(grads, threads);
         if !norm.is_finite() {
-            return Err(LmError::Config(format!(
-                "the gradient norm of update {} is {norm}",
-                self.updates
-            )));
+            return Err(LmError::NotFinite(format!("the gradient norm is {norm}")));
         }
         self.updates += 1;
         let clip = (self.config.max_grad_norm / (norm + NORM_EPSILON)).min(1.0);

@@ -14,7 +14,7 @@ use super::trainer::{TrainConfig, Trainer};
 /// Checks that every tensor of a configuration has a gradient of its size with finite numbers only.
 ///
 /// # Errors
-/// [`LmError::Tensor`] naming the first that has not.
+/// [`LmError::Tensor`] naming the first that has none, [`LmError::NotFinite`] naming the first that is not finite.
 pub fn gradient_gate<T: Real>(
     gradients: &Gradients<T>,
     config: &ModelConfig,
@@ -25,8 +25,10 @@ pub fn gradient_gate<T: Real>(
             return Err(LmError::tensor(name, "has no gradient"));
         };
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            let reason = format!("has a gradient of {} at {at}", values[at]);
-            return Err(LmError::tensor(name, reason));
+            let value = values[at];
+            return Err(LmError::NotFinite(format!(
+                "tensor `{name}` has a gradient of {value} at {at}"
+            )));
         }
     }
     Ok(())

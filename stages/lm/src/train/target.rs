@@ -184,8 +184,8 @@ impl PolicyTarget {
                 let expected = format!("[{}]", self.positions.len());
                 return Err(LmError::shape(what, &[values.len()], expected));
             }
-            if !values.iter().all(|value| value.is_finite()) {
-                return Err(LmError::shape(what, &[values.len()], "finite numbers"));
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(LmError::NotFinite(format!("`{what}` hold {value}")));
             }
         }
         Ok(())

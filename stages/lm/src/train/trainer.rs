@@ -66,9 +66,9 @@ pub struct UpdateStats {
     pub grad_norm: f64,
     /// The learning rate.
     pub rate: f64,
-    /// Tokens of the sequences.
+    /// Tokens of the sequences, each counted as if it stood alone: what a recipe costs, however it is computed.
     pub tokens: usize,
-    /// Tokens that were computed: fewer when beginnings are shared.
+    /// Tokens that were computed: fewer than `tokens` when beginnings are shared.
     pub computed: usize,
     /// Positions with a loss.
     pub positions: usize,
@@ -81,6 +81,7 @@ pub struct Trainer<T = f32> {
     pub(super) decoder: Decoder<T>,
     pub(super) optimizer: AdamW<T>,
     config: TrainConfig,
+    rate_scale: f64,
     total: Gradients<T>,
     workers: Vec<Worker<T>>,
 }
@@ -105,6 +106,7 @@ impl<T: Real> Trainer<T> {
                 .collect(),
             decoder,
             config,
+            rate_scale: 1.0,
         })
     }
 
@@ -119,6 +121,11 @@ impl<T: Real> Trainer<T> {
     /// [`LmError::Candle`] if a tensor cannot be made.
     pub fn weights(&self) -> Result<Weights, LmError> {
         self.decoder.weights()
+    }
+
+    /// From now on the learning rate is the schedule's times this.
+    pub fn scale_rate(&mut self, scale: f64) {
+        self.rate_scale = scale;
     }
 
     /// Updates done so far.
@@ -183,18 +190,16 @@ impl<T: Real> Trainer<T> {
     /// One update on a batch.
     ///
     /// # Errors
-    /// As [`Self::gradients`]; [`LmError::Config`] when the loss is not finite and [`LmError::Tensor`] when a tensor's
-    /// gradient is missing or not finite, with the weights unchanged.
+    /// As [`Self::gradients`]; [`LmError::NotFinite`] when the loss or a gradient is not finite and
+    /// [`LmError::Tensor`] when a tensor has no gradient, with the weights unchanged.
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
         let (Sums { loss, policy }, computed) = self.sums(sequences)?;
         let update = self.optimizer.updates();
         if !loss.is_finite() {
-            return Err(LmError::Config(format!(
-                "the loss of update {update} is {loss}"
-            )));
+            return Err(LmError::NotFinite(format!("the loss is {loss}")));
         }
         gradient_gate(&self.total, self.decoder.config())?;
-        let rate = self.config.schedule.rate(update);
+        let rate = self.rate_scale * self.config.schedule.rate(update);
         let params = self.decoder.params_mut();
         let threads = self.config.threads;
         let grad_norm = self
