@@ -15,6 +15,10 @@ use crate::rows::{self, RowReader, object};
 /// What opens the assistant's turn in ChatML; what follows it in a prompt is part of the answer.
 const ASSISTANT: &str = "<|im_start|>assistant\n";
 
+/// What encloses a thought.
+const THINK: &str = "<think>";
+const THINK_END: &str = "</think>";
+
 /// A training row read as a prompt.
 pub(crate) struct Prompt {
     /// The row's id.
@@ -94,6 +98,38 @@ impl Prompt {
             thought.trim(),
             calls.join("\u{1f}")
         ))
+    }
+
+    /// An answer that was given elsewhere, as the text that continues this prompt; `whole` is all of the
+    /// assistant's turn, calls in Hermes form. A thought that is missing is an empty one, as in rows without
+    /// reasoning; none for a call that cannot be read.
+    pub(crate) fn continued(&self, whole: &str) -> Option<String> {
+        let open = self.prefill.trim_end_matches('\n') == THINK;
+        let (thought, answer) = match (split_thought(whole), whole.rsplit_once(THINK_END)) {
+            (Ok((thought, answer)), _) => (thought, answer),
+            // The server's template may have opened the thought.
+            (Err(_), Some((thought, answer))) => (thought, answer),
+            (Err(_), None) => ("", whole),
+        };
+        let answer = CallFormat::Hermes.parse(answer).ok()?;
+        let body = match &answer {
+            Answer::Calls { calls, .. } => self.calls.render(calls),
+            Answer::Reply(text) => text.clone(),
+            Answer::Unclosed => return None,
+        };
+        let thought = thought.trim_matches('\n');
+        Some(match self.prefill.as_str() {
+            "" => format!("{THINK}\n{thought}\n{THINK_END}\n\n{body}"),
+            THINK => format!("{thought}{THINK_END}{body}"),
+            _ if open => format!("{thought}\n{THINK_END}\n\n{body}"),
+            // The prompt has closed an empty thought already.
+            _ => body,
+        })
+    }
+
+    /// What the prompt has already written of the answer.
+    pub(crate) fn prefill(&self) -> &str {
+        &self.prefill
     }
 
     /// A request for `samples` answers; its random numbers depend on the row's id, not on its place.

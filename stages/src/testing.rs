@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use starling_contract::{Event, EventSink, Host, Snapshot, Stage, StageContext, StageError};
+use starling_contract::{Chunk, Event, EventSink, Host, Snapshot, Stage, StageContext, StageError};
 
 /// A host that keeps snapshots in a folder and can ask the stage to stop after some of them.
 pub(crate) struct TestHost {
@@ -14,6 +14,12 @@ pub(crate) struct TestHost {
     pub(crate) stop_after: Option<usize>,
     /// What the stage said.
     pub(crate) events: RefCell<Vec<Event>>,
+}
+
+impl TestHost {
+    fn chunks(&self) -> PathBuf {
+        self.snapshots.with_file_name("chunks")
+    }
 }
 
 impl EventSink for TestHost {
@@ -43,6 +49,20 @@ impl Host for TestHost {
         Ok(snapshots
             .filter(|snapshot| snapshot.progress <= most)
             .max_by_key(|snapshot| snapshot.progress))
+    }
+
+    fn chunk(&self, chunk: &Chunk<'_>) -> Result<Option<PathBuf>, StageError> {
+        let folder = self.chunks().join(chunk.rows.to_string());
+        Ok(folder.exists().then_some(folder))
+    }
+
+    fn put_chunk(&self, chunk: &Chunk<'_>, folder: &Path) -> Result<PathBuf, StageError> {
+        let to = self.chunks().join(chunk.rows.to_string());
+        std::fs::create_dir_all(self.chunks()).map_err(StageError::io("create", &to))?;
+        if !to.exists() {
+            std::fs::rename(folder, &to).map_err(StageError::io("keep", &to))?;
+        }
+        Ok(to)
     }
 
     fn interrupted(&self) -> bool {
@@ -165,6 +185,21 @@ impl SmallWorld {
     /// Training rows.
     pub(crate) fn rows(&self) -> &Path {
         &self.rows
+    }
+
+    /// The conversations that the training rows were made of.
+    pub(crate) fn conversations(&self) -> PathBuf {
+        self.folder("world").join("out/train")
+    }
+
+    /// The tokenizer's folder.
+    pub(crate) fn tokenizer_folder(&self) -> PathBuf {
+        self.folder("tokenizer").join("out/tokenizer")
+    }
+
+    /// The tokenizer.
+    pub(crate) fn tokenizer(&self) -> starling_lm::tokenizer::Tokenizer {
+        crate::chat::tokenizer(&self.tokenizer_folder()).expect("a tokenizer")
     }
 
     /// A folder of this test.
