@@ -17,6 +17,7 @@ mod prompts;
 mod random;
 mod rollouts;
 pub mod rows;
+mod samples;
 mod sift;
 mod statistics;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod bfcl;
 mod command;
 mod compare;
 mod decontaminate;
+mod diagnose;
 mod distill;
 mod dpo;
 mod evaluate;
@@ -82,6 +84,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<dpo::Dpo>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
+        erase::<diagnose::Diagnose>(),
         erase::<bfcl::BfclKind>(),
         erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),
