@@ -9,6 +9,8 @@ mod chat;
 mod cost;
 mod dropped;
 mod endpoint;
+#[cfg(test)]
+mod equivalence;
 mod evaluation;
 mod examine;
 mod masks;

@@ -111,7 +111,7 @@ pub(crate) fn try_run<S: Stage>(
     inputs: &[(&str, &Path)],
     stop_after: Option<usize>,
 ) -> Result<Vec<Event>, StageError> {
-    run_on::<S>(params, folder, inputs, stop_after, 2)
+    run_with::<S>(params, folder, inputs, &[], stop_after, 2)
 }
 
 /// The same on so many threads.
@@ -119,6 +119,28 @@ pub(crate) fn run_on<S: Stage>(
     params: S::Params,
     folder: &Path,
     inputs: &[(&str, &Path)],
+    stop_after: Option<usize>,
+    threads: usize,
+) -> Result<Vec<Event>, StageError> {
+    run_with::<S>(params, folder, inputs, &[], stop_after, threads)
+}
+
+/// The same with inputs of ports that take several: port, name, path.
+pub(crate) fn try_run_many<S: Stage>(
+    params: S::Params,
+    folder: &Path,
+    inputs: &[(&str, &Path)],
+    many: &[(&str, &str, &Path)],
+    stop_after: Option<usize>,
+) -> Result<Vec<Event>, StageError> {
+    run_with::<S>(params, folder, inputs, many, stop_after, 2)
+}
+
+fn run_with<S: Stage>(
+    params: S::Params,
+    folder: &Path,
+    inputs: &[(&str, &Path)],
+    many: &[(&str, &str, &Path)],
     stop_after: Option<usize>,
     threads: usize,
 ) -> Result<Vec<Event>, StageError> {
@@ -135,10 +157,15 @@ pub(crate) fn run_on<S: Stage>(
         .iter()
         .map(|(n, p)| ((*n).to_owned(), p.to_path_buf()))
         .collect();
+    let mut named: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
+    for (port, name, path) in many {
+        let port = named.entry((*port).to_owned()).or_default();
+        port.insert((*name).to_owned(), path.to_path_buf());
+    }
     let mut context = StageContext::new(
         &host,
         inputs,
-        BTreeMap::new(),
+        named,
         BTreeMap::new(),
         out,
         scratch,
@@ -168,11 +195,14 @@ impl SmallWorld {
         let train = at("world").join("out/train");
         let many = [("rows", "train", train.as_path())];
         let params = serde_json::json!({"vocab-size": 420, "chat-template": "compact"});
-        run_many::<crate::tokenizer_train::TokenizerTrain>(
+        try_run_many::<crate::tokenizer_train::TokenizerTrain>(
             small.params(params),
             &at("tokenizer"),
+            &[],
             &many,
-        );
+            None,
+        )
+        .expect("the stage succeeds");
         let tokenizer = at("tokenizer").join("out/tokenizer");
         run::<crate::trainset::Trainset>(
             small.params(serde_json::json!({})),
@@ -236,33 +266,4 @@ impl SmallWorld {
         );
         self.folder("teacher").join("out/model")
     }
-}
-
-/// Runs `S` with inputs of a port that takes several: port, name, path.
-fn run_many<S: Stage>(params: S::Params, folder: &Path, inputs: &[(&str, &str, &Path)]) {
-    let (out, scratch) = (folder.join("out"), folder.join("scratch"));
-    for dir in [&out, &scratch] {
-        std::fs::create_dir_all(dir).expect("a folder");
-    }
-    let host = TestHost {
-        snapshots: folder.join("snapshots"),
-        stop_after: None,
-        events: RefCell::default(),
-    };
-    let mut many: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
-    for (port, name, path) in inputs {
-        let named = many.entry((*port).to_owned()).or_default();
-        named.insert((*name).to_owned(), path.to_path_buf());
-    }
-    let mut context = StageContext::new(
-        &host,
-        BTreeMap::new(),
-        many,
-        BTreeMap::new(),
-        out,
-        scratch,
-        2,
-        "cpu".to_owned(),
-    );
-    S::run(params, &mut context).expect("the stage succeeds");
 }
