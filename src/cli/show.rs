@@ -4,7 +4,7 @@ use starling::exit;
 use starling::pipeline::Pipeline;
 use starling::plan::{PlannedStage, Status};
 use starling::report::duration;
-use starling::run::clock;
+use starling::run::{clock, compare::promise};
 use starling_cache::{ActionRecord, LocalStore, OutputRef, Store as _};
 
 use super::output::{self, Failure};
@@ -28,7 +28,11 @@ impl Arguments {
         let pipeline = session.about(&self.about, &store)?;
         let number = stage(&pipeline, &self.stage)?;
         let planned = session.plan(&pipeline, &store)?;
-        let value = describe(&pipeline, number, &planned.stages[number], &store)?;
+        let mut value = describe(&pipeline, number, &planned.stages[number], &store)?;
+        let about = &pipeline.stages[number];
+        if let Some(kind) = session.registry.get(&about.kind) {
+            value["promises"] = Value::from(promise(kind.determinism(&about.params)));
+        }
         if self.json {
             output::json(&value);
         } else {
@@ -107,6 +111,7 @@ fn text(value: &Value) -> String {
         format!("stage    {}   {}", word("stage"), word("place")),
         format!("kind     {} (version {})", word("kind"), value["version"]),
         format!("key      {}", word("key")),
+        format!("promises {}", word("promises")),
     ];
     lines.push("params".to_owned());
     flat("", &value["params"], &mut lines);

@@ -100,7 +100,8 @@ impl Arguments {
         let kind = session.registry.get(&cached.kind);
         let kind =
             kind.ok_or_else(|| Failure::usage(format!("there is no kind `{}`", cached.kind)))?;
-        let promise = compare::promise(kind.determinism());
+        let determinism = kind.determinism(&pipeline.stages[number].params);
+        let promise = compare::promise(determinism);
         output::story(&format!(
             "`{name}` took {} before; kind `{}` promises {promise}",
             duration(cached.seconds),
@@ -117,7 +118,7 @@ impl Arguments {
                 ));
             }
         };
-        let found = compare::compare(&*readable, cached, &fresh, kind.determinism())?;
+        let found = compare::compare(&*readable, cached, &fresh, determinism)?;
         if self.json {
             output::json(&json!({
                 "stage": name,

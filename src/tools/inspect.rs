@@ -1,6 +1,6 @@
 use clap::{Args, Subcommand};
 
-use super::{inspect_case, inspect_sample};
+use super::{inspect_case, inspect_rollouts, inspect_sample};
 use crate::cli::output::Failure;
 use crate::cli::session::Session;
 
@@ -14,6 +14,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     Case(inspect_case::Arguments),
+    Rollouts(inspect_rollouts::Arguments),
     Sample(inspect_sample::Arguments),
 }
 
@@ -21,6 +22,7 @@ impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         match self.what {
             What::Case(arguments) => arguments.run(),
+            What::Rollouts(arguments) => arguments.run(session),
             What::Sample(arguments) => arguments.run(session),
         }
     }

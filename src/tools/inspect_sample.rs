@@ -114,7 +114,8 @@ struct Found {
     tokenizer: Option<TempDir>,
 }
 
-fn output_of(
+/// The output of a stage that has run.
+pub(super) fn output_of(
     pipeline: &Pipeline,
     plan: &Plan,
     number: usize,

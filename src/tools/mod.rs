@@ -7,6 +7,7 @@ pub(crate) mod eval;
 mod files;
 pub(crate) mod inspect;
 mod inspect_case;
+mod inspect_rollouts;
 mod inspect_sample;
 pub(crate) mod lm;
 pub(crate) mod score;

@@ -14,7 +14,7 @@ use starling_text::template::{ChatTemplate, Options};
 
 use crate::chat::{self, lm};
 use crate::endpoint::wire::Finish;
-use crate::endpoint::{Endpoint, EndpointError, Query, Settings};
+use crate::endpoint::{Endpoint, Query, Settings};
 use crate::model::Model;
 
 /// How texts are made.
@@ -238,12 +238,12 @@ fn ask_server(
     match endpoint.ask_all(&queries, &stop) {
         Ok(replies) => Ok(replies.iter().map(said).collect()),
         // One prompt that does not fit would end the run: ask one by one, and count what does not fit.
-        Err(error) if is_too_long(&error) => {
+        Err(error) if error.is_too_long() => {
             let mut all = Vec::with_capacity(queries.len());
             for query in &queries {
                 match endpoint.ask(query, &stop) {
                     Ok(reply) => all.push(said(&reply)),
-                    Err(error) if is_too_long(&error) => all.push(Said::TooLong(0)),
+                    Err(error) if error.is_too_long() => all.push(Said::TooLong(0)),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -261,16 +261,4 @@ fn said(reply: &crate::endpoint::Reply) -> Said {
         prompt_tokens: usize::try_from(reply.prompt_tokens).unwrap_or(usize::MAX),
         tokens: usize::try_from(reply.completion_tokens).unwrap_or(usize::MAX),
     }
-}
-
-/// Whether a server refuses a prompt for its length; there is no status of its own for that.
-fn is_too_long(error: &EndpointError) -> bool {
-    let EndpointError::Refused { status, body, .. } = error else {
-        return false;
-    };
-    let body = body.to_ascii_lowercase();
-    matches!(status, 400 | 413 | 422)
-        && ["context", "too long", "maximum length", "max_tokens"]
-            .iter()
-            .any(|said| body.contains(said))
 }

@@ -9,6 +9,8 @@ mod chat;
 mod cost;
 mod dropped;
 mod endpoint;
+#[cfg(test)]
+mod equivalence;
 mod evaluation;
 mod examine;
 mod masks;
@@ -17,6 +19,7 @@ mod prompts;
 mod random;
 mod rollouts;
 pub mod rows;
+mod samples;
 mod sift;
 mod statistics;
 #[cfg(test)]
@@ -28,6 +31,7 @@ mod bfcl;
 mod command;
 mod compare;
 mod decontaminate;
+mod diagnose;
 mod distill;
 mod dpo;
 mod evaluate;
@@ -82,6 +86,7 @@ pub fn kinds() -> Vec<Box<dyn Kind>> {
         erase::<dpo::Dpo>(),
         erase::<rl::Rl>(),
         erase::<evaluate::Evaluate>(),
+        erase::<diagnose::Diagnose>(),
         erase::<bfcl::BfclKind>(),
         erase::<acebench::AcebenchKind>(),
         erase::<table::Table>(),

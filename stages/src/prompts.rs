@@ -15,6 +15,10 @@ use crate::rows::{self, RowReader, object};
 /// What opens the assistant's turn in ChatML; what follows it in a prompt is part of the answer.
 const ASSISTANT: &str = "<|im_start|>assistant\n";
 
+/// What encloses a thought.
+const THINK: &str = "<think>";
+const THINK_END: &str = "</think>";
+
 /// A training row read as a prompt.
 pub(crate) struct Prompt {
     /// The row's id.
@@ -58,7 +62,7 @@ impl Prompt {
     /// Scores an answer as ToolRL does; answer and label are first brought into ToolRL's own layout, so that
     /// its format part asks for a readable answer and not for another language. An answer that cannot be
     /// read stays as it is.
-    pub(crate) fn toolrl(&self, text: &str) -> f64 {
+    pub(crate) fn toolrl(&self, text: &str) -> ToolRl {
         let whole = format!("{}{text}", self.prefill);
         let read = split_thought(&whole).ok().and_then(|(thought, answer)| {
             let answer = self.calls.parse(answer).ok()?;
@@ -66,7 +70,10 @@ impl Prompt {
         });
         let label = toolrl_layout("", self.label.answer()).unwrap_or_default();
         // A label of ours always reads.
-        toolrl(read.as_deref().unwrap_or(&whole), &label).map_or(-3.0, ToolRl::score)
+        toolrl(read.as_deref().unwrap_or(&whole), &label).unwrap_or(ToolRl {
+            format: 0.0,
+            correctness: -3.0,
+        })
     }
 
     /// What two answers share when they say the same: thought, words, and calls in any order; none when
@@ -94,6 +101,43 @@ impl Prompt {
             thought.trim(),
             calls.join("\u{1f}")
         ))
+    }
+
+    /// An answer that was given elsewhere, as the text that continues this prompt; `whole` is all of the
+    /// assistant's turn, calls in Hermes form. A thought that is missing is an empty one, as in rows without
+    /// reasoning; none for a call that cannot be read.
+    pub(crate) fn continued(&self, whole: &str) -> Option<String> {
+        let open = self.prefill.trim_end_matches('\n') == THINK;
+        let (thought, answer) = match (split_thought(whole), whole.rsplit_once(THINK_END)) {
+            (Ok((thought, answer)), _) => (thought, answer),
+            // The server's template may have opened the thought.
+            (Err(_), Some((thought, answer))) => (thought, answer),
+            (Err(_), None) => ("", whole),
+        };
+        let answer = CallFormat::Hermes.parse(answer).ok()?;
+        let body = match &answer {
+            Answer::Calls { calls, .. } => self.calls.render(calls),
+            Answer::Reply(text) => text.clone(),
+            Answer::Unclosed => return None,
+        };
+        let thought = thought.trim_matches('\n');
+        Some(match self.prefill.as_str() {
+            "" => format!("{THINK}\n{thought}\n{THINK_END}\n\n{body}"),
+            THINK => format!("{thought}{THINK_END}{body}"),
+            _ if open => format!("{thought}\n{THINK_END}\n\n{body}"),
+            // The prompt has closed an empty thought already.
+            _ => body,
+        })
+    }
+
+    /// How its row writes calls.
+    pub(crate) fn calls(&self) -> CallFormat {
+        self.calls
+    }
+
+    /// What the prompt has already written of the answer.
+    pub(crate) fn prefill(&self) -> &str {
+        &self.prefill
     }
 
     /// A request for `samples` answers; its random numbers depend on the row's id, not on its place.
@@ -176,6 +220,14 @@ pub(crate) fn read_text(
     Ok(all)
 }
 
+/// What a prompt's text has already written of the answer.
+pub(crate) fn prefill_of(inputs: &str) -> &str {
+    match inputs.rfind(ASSISTANT) {
+        Some(at) => &inputs[at + ASSISTANT.len()..],
+        None => "",
+    }
+}
+
 /// Reads training rows as prompts, at most `limit`; a row without usable tools or label is an error of
 /// the data, named with its id.
 pub(crate) fn read(
@@ -192,11 +244,7 @@ pub(crate) fn read(
             };
             let tools =
                 ToolSet::from_prompt(&row.inputs, Mode::Fixed).map_err(|e| wrong("tools", &e))?;
-            let prefill = row
-                .inputs
-                .rfind(ASSISTANT)
-                .map(|at| row.inputs[at + ASSISTANT.len()..].to_owned())
-                .unwrap_or_default();
+            let prefill = prefill_of(&row.inputs).to_owned();
             let turn = format!("{prefill}{}", row.targets);
             let label =
                 Label::parse_as(&turn, row.calls, Mode::Fixed).map_err(|e| wrong("label", &e))?;

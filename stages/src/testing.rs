@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use starling_contract::{Event, EventSink, Host, Snapshot, Stage, StageContext, StageError};
+use starling_contract::{Chunk, Event, EventSink, Host, Snapshot, Stage, StageContext, StageError};
 
 /// A host that keeps snapshots in a folder and can ask the stage to stop after some of them.
 pub(crate) struct TestHost {
@@ -14,6 +14,12 @@ pub(crate) struct TestHost {
     pub(crate) stop_after: Option<usize>,
     /// What the stage said.
     pub(crate) events: RefCell<Vec<Event>>,
+}
+
+impl TestHost {
+    fn chunks(&self) -> PathBuf {
+        self.snapshots.with_file_name("chunks")
+    }
 }
 
 impl EventSink for TestHost {
@@ -43,6 +49,20 @@ impl Host for TestHost {
         Ok(snapshots
             .filter(|snapshot| snapshot.progress <= most)
             .max_by_key(|snapshot| snapshot.progress))
+    }
+
+    fn chunk(&self, chunk: &Chunk<'_>) -> Result<Option<PathBuf>, StageError> {
+        let folder = self.chunks().join(chunk.rows.to_string());
+        Ok(folder.exists().then_some(folder))
+    }
+
+    fn put_chunk(&self, chunk: &Chunk<'_>, folder: &Path) -> Result<PathBuf, StageError> {
+        let to = self.chunks().join(chunk.rows.to_string());
+        std::fs::create_dir_all(self.chunks()).map_err(StageError::io("create", &to))?;
+        if !to.exists() {
+            std::fs::rename(folder, &to).map_err(StageError::io("keep", &to))?;
+        }
+        Ok(to)
     }
 
     fn interrupted(&self) -> bool {
@@ -91,7 +111,7 @@ pub(crate) fn try_run<S: Stage>(
     inputs: &[(&str, &Path)],
     stop_after: Option<usize>,
 ) -> Result<Vec<Event>, StageError> {
-    run_on::<S>(params, folder, inputs, stop_after, 2)
+    run_with::<S>(params, folder, inputs, &[], stop_after, 2)
 }
 
 /// The same on so many threads.
@@ -99,6 +119,28 @@ pub(crate) fn run_on<S: Stage>(
     params: S::Params,
     folder: &Path,
     inputs: &[(&str, &Path)],
+    stop_after: Option<usize>,
+    threads: usize,
+) -> Result<Vec<Event>, StageError> {
+    run_with::<S>(params, folder, inputs, &[], stop_after, threads)
+}
+
+/// The same with inputs of ports that take several: port, name, path.
+pub(crate) fn try_run_many<S: Stage>(
+    params: S::Params,
+    folder: &Path,
+    inputs: &[(&str, &Path)],
+    many: &[(&str, &str, &Path)],
+    stop_after: Option<usize>,
+) -> Result<Vec<Event>, StageError> {
+    run_with::<S>(params, folder, inputs, many, stop_after, 2)
+}
+
+fn run_with<S: Stage>(
+    params: S::Params,
+    folder: &Path,
+    inputs: &[(&str, &Path)],
+    many: &[(&str, &str, &Path)],
     stop_after: Option<usize>,
     threads: usize,
 ) -> Result<Vec<Event>, StageError> {
@@ -115,10 +157,15 @@ pub(crate) fn run_on<S: Stage>(
         .iter()
         .map(|(n, p)| ((*n).to_owned(), p.to_path_buf()))
         .collect();
+    let mut named: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
+    for (port, name, path) in many {
+        let port = named.entry((*port).to_owned()).or_default();
+        port.insert((*name).to_owned(), path.to_path_buf());
+    }
     let mut context = StageContext::new(
         &host,
         inputs,
-        BTreeMap::new(),
+        named,
         BTreeMap::new(),
         out,
         scratch,
@@ -148,11 +195,14 @@ impl SmallWorld {
         let train = at("world").join("out/train");
         let many = [("rows", "train", train.as_path())];
         let params = serde_json::json!({"vocab-size": 420, "chat-template": "compact"});
-        run_many::<crate::tokenizer_train::TokenizerTrain>(
+        try_run_many::<crate::tokenizer_train::TokenizerTrain>(
             small.params(params),
             &at("tokenizer"),
+            &[],
             &many,
-        );
+            None,
+        )
+        .expect("the stage succeeds");
         let tokenizer = at("tokenizer").join("out/tokenizer");
         run::<crate::trainset::Trainset>(
             small.params(serde_json::json!({})),
@@ -165,6 +215,21 @@ impl SmallWorld {
     /// Training rows.
     pub(crate) fn rows(&self) -> &Path {
         &self.rows
+    }
+
+    /// The conversations that the training rows were made of.
+    pub(crate) fn conversations(&self) -> PathBuf {
+        self.folder("world").join("out/train")
+    }
+
+    /// The tokenizer's folder.
+    pub(crate) fn tokenizer_folder(&self) -> PathBuf {
+        self.folder("tokenizer").join("out/tokenizer")
+    }
+
+    /// The tokenizer.
+    pub(crate) fn tokenizer(&self) -> starling_lm::tokenizer::Tokenizer {
+        crate::chat::tokenizer(&self.tokenizer_folder()).expect("a tokenizer")
     }
 
     /// A folder of this test.
@@ -201,33 +266,4 @@ impl SmallWorld {
         );
         self.folder("teacher").join("out/model")
     }
-}
-
-/// Runs `S` with inputs of a port that takes several: port, name, path.
-fn run_many<S: Stage>(params: S::Params, folder: &Path, inputs: &[(&str, &str, &Path)]) {
-    let (out, scratch) = (folder.join("out"), folder.join("scratch"));
-    for dir in [&out, &scratch] {
-        std::fs::create_dir_all(dir).expect("a folder");
-    }
-    let host = TestHost {
-        snapshots: folder.join("snapshots"),
-        stop_after: None,
-        events: RefCell::default(),
-    };
-    let mut many: BTreeMap<String, BTreeMap<String, PathBuf>> = BTreeMap::new();
-    for (port, name, path) in inputs {
-        let named = many.entry((*port).to_owned()).or_default();
-        named.insert((*name).to_owned(), path.to_path_buf());
-    }
-    let mut context = StageContext::new(
-        &host,
-        BTreeMap::new(),
-        many,
-        BTreeMap::new(),
-        out,
-        scratch,
-        2,
-        "cpu".to_owned(),
-    );
-    S::run(params, &mut context).expect("the stage succeeds");
 }

@@ -215,6 +215,7 @@ fn every_method_runs_and_threads_change_no_byte() {
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "{first}");
     let sampled = curve(&space, "one", "gkd").len();
     assert_eq!(sampled, 6);
+    answers_are_kept(&space);
 
     // What is exported loads, and the card tells of it.
     let files = &shown(&space, "one", "exported")["outputs"]["model"]["files"];
@@ -240,6 +241,91 @@ fn every_method_runs_and_threads_change_no_byte() {
     std::fs::copy(file("tiny-Q8_0.gguf"), &gguf).expect("copied");
     let said = space.starling("lm info tiny.gguf");
     assert_eq!(said.code, 0, "{}", said.all());
+}
+
+/// Everything that a policy answered can be asked for, and adds up to what the curve says.
+fn answers_are_kept(space: &Space) {
+    let rows = |arguments: &str| -> Vec<Value> {
+        let said = space.starling(&format!(
+            "--store one inspect rollouts {arguments} --json -p p.toml"
+        ));
+        assert_eq!(said.code, 0, "{}", said.all());
+        let lines = said.stdout.lines();
+        lines
+            .map(|l| serde_json::from_str(l).expect("JSON"))
+            .collect()
+    };
+    for (stage, rounds) in [("toolrl", 1), ("gspo", 3), ("luffy", 1)] {
+        let all = rows(&format!("{stage}.samples"));
+        for row in &curve(space, "one", stage) {
+            let number = |s: &Value, name: &str| s[name].as_f64().expect("a number");
+            let mine: Vec<&Value> = all
+                .iter()
+                .filter(|s| s["update"] == row["update"])
+                .collect();
+            let groups = number(row, "groups") as usize;
+            assert!(groups <= 8 * rounds, "{row}");
+            assert_eq!(mine.len(), groups * 4, "{stage} {row}");
+            let sampled: Vec<&&Value> = mine.iter().filter(|s| s["foreign"] == false).collect();
+            for (ours, theirs) in [("reward", "reward"), ("tokens", "response_tokens")] {
+                let mean = sampled.iter().map(|s| number(s, ours)).sum::<f64>();
+                let mean = mean / sampled.len() as f64;
+                assert!((mean - number(row, theirs)).abs() < 1e-9, "{stage} {row}");
+            }
+            let kept = mine.iter().filter(|s| s["accepted"] == true).count();
+            assert_eq!(kept, number(row, "groups_kept") as usize * 4, "{row}");
+            for s in &mine {
+                assert_eq!(s["accepted"] == true, s["advantage"].is_number(), "{s}");
+                assert_eq!(s["accepted"] == false, s["filtered"].is_string(), "{s}");
+                let parts = &s["parts"];
+                let sum = match stage {
+                    "toolrl" => number(parts, "format") + number(parts, "answer"),
+                    _ if number(parts, "format") < 0.0 => -1.0,
+                    _ => number(parts, "answer"),
+                };
+                let whole = sum - number(parts, "overlong");
+                assert!((whole - number(s, "reward")).abs() < 1e-9, "{s}");
+            }
+        }
+    }
+    // Questions narrow the answers down.
+    let all = rows("gspo");
+    let update = rows("gspo.samples --update 2");
+    assert!(!update.is_empty() && update.iter().all(|s| s["update"] == 2));
+    let (kept, left) = (rows("gspo --accepted"), rows("gspo --filtered"));
+    assert_eq!(kept.len() + left.len(), all.len());
+    let bad = rows("gspo --max-reward -0.5").len();
+    assert_eq!(bad + rows("gspo --min-reward -0.5").len(), all.len());
+    let failed = rows("gspo --failed any");
+    let rule = failed[0]["failed"].as_str().expect("a rule");
+    let of_rule = rows(&format!("gspo --failed {rule}"));
+    let expected = failed.iter().filter(|s| s["failed"] == rule).count();
+    assert_eq!(of_rule.len(), expected);
+    let said = space.starling("--store one inspect rollouts gspo --limit 3 -p p.toml");
+    assert_eq!(
+        (said.code, said.stdout.lines().count()),
+        (0, 3),
+        "{}",
+        said.all()
+    );
+    assert!(
+        said.stderr.contains("the first 3 are shown"),
+        "{}",
+        said.all()
+    );
+    // Switched off, the output is not there, and nothing else of the result moves.
+    let off = "--set gspo.keep-rollouts=false";
+    let said = space.starling(&format!("--store one run p.toml {off}"));
+    assert_eq!(said.code, 0, "{}", said.all());
+    let said = space.starling(&format!("--store one show gspo --json -p p.toml {off}"));
+    let without: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let with = shown(space, "one", "gspo");
+    assert!(without["outputs"].get("samples").is_none());
+    assert!(with["outputs"]["samples"].is_object());
+    for port in ["model", "curve"] {
+        let digest = |value: &Value| value["outputs"][port]["digest"].clone();
+        assert_eq!(digest(&without), digest(&with), "{port}");
+    }
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn a_killed_run_ends_with_the_bytes_of_an_unbroken_one() {
 }
 
 #[test]
-fn threads_change_no_byte_and_rerun_nothing() {
+fn threads_and_shards_change_no_byte_and_rerun_nothing() {
     let space = Space::new();
     space.write("p.toml", &pipeline());
     let (one, _) = {
@@ -145,7 +145,10 @@ fn threads_change_no_byte_and_rerun_nothing() {
         complete(&space, "one")
     };
     let (two, _) = {
-        let said = space.starling("--store two run --threads 2 p.toml");
+        // Four processes share the prompts.
+        let said = space.starling(
+            "--store two run --threads 2 p.toml --set rollouts.shards=4 --set examined.shards=4",
+        );
         assert_eq!(said.code, 0, "{}", said.all());
         complete(&space, "two")
     };

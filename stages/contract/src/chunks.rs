@@ -56,6 +56,12 @@ impl Shard {
     }
 }
 
+/// Writes the result of a chunk into an empty folder.
+pub type Write<'a> = &'a dyn Fn(&Path) -> Result<(), StageError>;
+
+/// Keeps the result of a chunk, given by its place among those that were missing.
+pub type Keep<'a> = dyn FnMut(usize, Write<'_>) -> Result<(), StageError> + 'a;
+
 impl StageContext<'_> {
     /// The results of all chunks of `rows`, in order, as folders to read.
     ///
@@ -112,6 +118,60 @@ impl StageContext<'_> {
             return Err(StageError::ShardDone);
         }
         Ok(results)
+    }
+
+    /// The same for work that is better done out of order, such as asking a server many things at once.
+    ///
+    /// `work` gets the chunks that have no result yet and keeps each as soon as it has one, in any order; what it kept
+    /// stays when it fails later. It looks at the wish to stop itself.
+    ///
+    /// # Errors
+    /// As [`Self::map_chunks`], and [`StageError::Failed`] when `work` ends well without having kept every chunk.
+    pub fn map_chunks_unordered<'r, R>(
+        &self,
+        chunks: &Chunks,
+        rows: &'r [R],
+        identity: impl Fn(&R) -> Vec<u8>,
+        work: impl FnOnce(&[&'r [R]], &mut Keep<'_>) -> Result<(), StageError>,
+    ) -> Result<Vec<PathBuf>, StageError> {
+        let shard = self.host.shard();
+        let count = rows.len().div_ceil(chunks.rows.max(1));
+        let parts = rows.chunks(chunks.rows.max(1)).enumerate();
+        let mine: Vec<(usize, &'r [R])> = parts
+            .filter(|(number, _)| shard.is_none_or(|shard| shard.holds(*number, count)))
+            .collect();
+        let of = |number: usize, part: &[R]| Chunk {
+            chunks,
+            rows: digest(part, &identity),
+            number,
+        };
+        let mut results: Vec<Option<PathBuf>> = Vec::with_capacity(mine.len());
+        for (number, part) in &mine {
+            results.push(self.host.chunk(&of(*number, part))?);
+        }
+        let missing: Vec<usize> = (0..mine.len()).filter(|i| results[*i].is_none()).collect();
+        let parts: Vec<&'r [R]> = missing.iter().map(|i| mine[*i].1).collect();
+        let total: usize = mine.iter().map(|(_, part)| part.len()).sum();
+        let mut done = total - parts.iter().map(|part| part.len()).sum::<usize>();
+        if done > 0 {
+            self.progress(done as u64, total as u64, chunks.unit, "were there");
+        }
+        if !missing.is_empty() {
+            let mut keep = |at: usize, write: Write<'_>| {
+                let (number, part) = mine[missing[at]];
+                let made = self.make(&of(number, part), part, &|_, folder| write(folder))?;
+                results[missing[at]] = Some(made);
+                done += part.len();
+                self.progress(done as u64, total as u64, chunks.unit, String::new());
+                Ok(())
+            };
+            work(&parts, &mut keep)?;
+        }
+        if shard.is_some() {
+            return Err(StageError::ShardDone);
+        }
+        let all: Option<Vec<PathBuf>> = results.into_iter().collect();
+        all.ok_or_else(|| StageError::failed(format!("some {} have no result", chunks.unit)))
     }
 
     fn make<R>(

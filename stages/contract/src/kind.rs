@@ -116,6 +116,12 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// How far two runs with these parameters agree, where that depends on them: asking a server promises nothing.
+    fn determinism(params: &Self::Params) -> Determinism {
+        let _ = params;
+        Self::DETERMINISM
+    }
+
     /// Does the work.
     ///
     /// # Errors
@@ -137,8 +143,8 @@ pub trait Kind: Send + Sync {
     fn stops(&self) -> &'static [&'static str];
     /// See [`Stage::LIGHT`].
     fn light(&self) -> bool;
-    /// See [`Stage::DETERMINISM`].
-    fn determinism(&self) -> Determinism;
+    /// See [`Stage::determinism`]; that of the kind when `params` are not this kind's.
+    fn determinism(&self, params: &serde_json::Value) -> Determinism;
     /// See [`Stage::CHUNKS`].
     fn chunks(&self) -> Option<Chunks>;
     /// See [`Stage::COMPARES`].
@@ -226,8 +232,8 @@ impl<S: Stage> Kind for Erased<S> {
     fn light(&self) -> bool {
         S::LIGHT
     }
-    fn determinism(&self) -> Determinism {
-        S::DETERMINISM
+    fn determinism(&self, params: &serde_json::Value) -> Determinism {
+        typed::<S>(params.clone()).map_or(S::DETERMINISM, |params| S::determinism(&params))
     }
     fn chunks(&self) -> Option<Chunks> {
         S::CHUNKS

@@ -17,7 +17,7 @@ mod kind;
 mod params;
 mod ports;
 
-pub use chunks::{Chunk, Chunks, Shard};
+pub use chunks::{Chunk, Chunks, Keep, Shard, Write};
 pub use context::{Event, EventSink, Host, Level, Snapshot, StageContext};
 pub use error::StageError;
 pub use kind::{Determinism, Kind, Stage, erase};

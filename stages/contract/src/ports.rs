@@ -19,6 +19,8 @@ pub enum ArtifactType {
     Checkpoint,
     /// Sampled conversations with token ids, log-probabilities and the sampler's top-k.
     Rollouts,
+    /// Every answer of a policy in training, with what it earned.
+    Samples,
     /// Rows of an evaluation: one line an item and sample, and the totals.
     Evaluation,
     /// A row an update, JSON lines.
@@ -42,6 +44,7 @@ impl ArtifactType {
             Self::Tokenizer => "tokenizer",
             Self::Checkpoint => "checkpoint",
             Self::Rollouts => "rollouts",
+            Self::Samples => "samples",
             Self::Evaluation => "evaluation",
             Self::Curve => "curve",
             Self::Report => "report",

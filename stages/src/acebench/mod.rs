@@ -18,7 +18,8 @@ mod report;
 
 use starling_bench::acebench::{Acebench, Category, Item, Lang};
 use starling_contract::{
-    ArtifactType, Complaint, External, Input, Output, Ports, Stage, StageContext, StageError,
+    ArtifactType, Complaint, Determinism, External, Input, Output, Ports, Stage, StageContext,
+    StageError,
 };
 
 use self::params::{Mode, Params};
@@ -82,6 +83,14 @@ impl Stage for AcebenchKind {
                 fetch: None,
             })
             .collect()
+    }
+
+    /// What a server says may be another thing tomorrow.
+    fn determinism(params: &Params) -> Determinism {
+        match (&params.endpoint, &params.user) {
+            (None, None) => Self::DETERMINISM,
+            _ => Determinism::None,
+        }
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {

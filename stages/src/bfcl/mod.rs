@@ -20,7 +20,8 @@ use std::path::Path;
 
 use starling_bench::bfcl::{Bfcl, Category, Source};
 use starling_contract::{
-    ArtifactType, Complaint, External, Input, Output, Ports, Stage, StageContext, StageError,
+    ArtifactType, Complaint, Determinism, External, Input, Output, Ports, Stage, StageContext,
+    StageError,
 };
 
 use self::params::Params;
@@ -84,6 +85,14 @@ impl Stage for BfclKind {
                 fetch: None,
             })
             .collect()
+    }
+
+    /// What a server says may be another thing tomorrow.
+    fn determinism(params: &Params) -> Determinism {
+        match params.endpoint {
+            Some(_) => Determinism::None,
+            None => Self::DETERMINISM,
+        }
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {

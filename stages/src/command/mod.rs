@@ -83,6 +83,7 @@ const OUTPUTS: &[Output] = {
         Output::new("tokenizer", Tokenizer, "a tokenizer folder"),
         Output::new("checkpoint", Checkpoint, "a model folder"),
         Output::new("rollouts", Rollouts, "sampled conversations"),
+        Output::new("samples", Samples, "every answer of a policy in training"),
         Output::new("evaluation", Evaluation, "rows of an evaluation and totals"),
         Output::new("curve", Curve, "a row an update"),
         Output::new("report", Report, "counted reasons"),

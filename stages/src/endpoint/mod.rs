@@ -17,6 +17,7 @@ pub(crate) mod tests;
 pub(crate) mod wire;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +124,20 @@ pub(crate) enum EndpointError {
     Interrupted,
 }
 
+impl EndpointError {
+    /// Whether a server refuses a prompt for its length; there is no status of its own for that.
+    pub(crate) fn is_too_long(&self) -> bool {
+        let Self::Refused { status, body, .. } = self else {
+            return false;
+        };
+        let body = body.to_ascii_lowercase();
+        matches!(status, 400 | 413 | 422)
+            && ["context", "too long", "maximum length", "max_tokens"]
+                .iter()
+                .any(|said| body.contains(said))
+    }
+}
+
 impl From<EndpointError> for StageError {
     fn from(error: EndpointError) -> Self {
         match &error {
@@ -155,7 +170,10 @@ enum Try {
 /// A server that can be asked.
 pub(crate) struct Endpoint {
     agent: ureq::Agent,
+    /// Where chats are asked.
     url: String,
+    /// Where texts are continued.
+    texts: String,
     authorization: Option<String>,
     settings: Settings,
     first_wait: Duration,
@@ -167,9 +185,10 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError::NoKey`], or [`EndpointError::Reply`] for settings that make no sense.
     pub(crate) fn new(settings: Settings) -> Result<Self, EndpointError> {
-        let url = format!(
-            "{}/chat/completions",
-            settings.base_url.trim_end_matches('/')
+        let base = settings.base_url.trim_end_matches('/');
+        let (url, texts) = (
+            format!("{base}/chat/completions"),
+            format!("{base}/completions"),
         );
         if let Some(what) = settings.complaint() {
             return Err(EndpointError::Reply { url, what });
@@ -200,6 +219,7 @@ impl Endpoint {
         Ok(Self {
             agent: config.build().new_agent(),
             url,
+            texts,
             authorization,
             settings,
             first_wait: FIRST_WAIT,
@@ -216,6 +236,13 @@ impl Endpoint {
     /// The address that is asked.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    fn url_of(&self, query: &Query) -> &str {
+        match query.prompt {
+            Some(_) => &self.texts,
+            None => &self.url,
+        }
     }
 
     /// Asks once, trying again where that makes sense.
@@ -242,7 +269,7 @@ impl Endpoint {
             };
             if tries > self.settings.retries {
                 return Err(EndpointError::GaveUp {
-                    url: self.url.clone(),
+                    url: self.url_of(query).to_owned(),
                     tries,
                     last,
                 });
@@ -255,7 +282,7 @@ impl Endpoint {
     fn once(&self, query: &Query, body: &str) -> Try {
         let mut request = self
             .agent
-            .post(&self.url)
+            .post(self.url_of(query))
             .header("content-type", "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -265,7 +292,7 @@ impl Endpoint {
             Err(error) if is_transient(&error) => return Try::Again(error.to_string(), None),
             Err(error) => {
                 return Try::Failed(EndpointError::Reply {
-                    url: self.url.clone(),
+                    url: self.url_of(query).to_owned(),
                     what: error.to_string(),
                 });
             }
@@ -293,7 +320,7 @@ impl Endpoint {
             }
             _ => {
                 return Try::Failed(EndpointError::Refused {
-                    url: self.url.clone(),
+                    url: self.url_of(query).to_owned(),
                     status,
                     body: beginning(&text),
                 });
@@ -302,7 +329,7 @@ impl Endpoint {
         match Reply::read(&text, query) {
             Ok(reply) => Try::Done(Box::new(reply)),
             Err(what) => Try::Failed(EndpointError::Reply {
-                url: self.url.clone(),
+                url: self.url_of(query).to_owned(),
                 what,
             }),
         }
@@ -358,6 +385,59 @@ impl Endpoint {
             return Err(EndpointError::Interrupted);
         }
         Ok(done)
+    }
+}
+
+impl Endpoint {
+    /// Asks many queries, several at once, and hands over each reply or failure as it comes, with the number of its
+    /// query, on the calling thread. A failure stops nothing: what to do about it is for `take` to say, whose own
+    /// failure ends the asking.
+    ///
+    /// # Errors
+    /// Those of `take`, and [`StageError::Interrupted`] when `stop` says so.
+    pub(crate) fn ask_each(
+        &self,
+        queries: &[Query],
+        stop: &dyn Fn() -> bool,
+        mut take: impl FnMut(usize, Result<Reply, EndpointError>) -> Result<(), StageError>,
+    ) -> Result<(), StageError> {
+        let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (sender, replies) = mpsc::channel();
+        let work = |sender: mpsc::Sender<_>| loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(query), false) = (queries.get(at), stopped.load(Ordering::Relaxed)) else {
+                return;
+            };
+            let reply = self.ask(query, &|| stopped.load(Ordering::Relaxed));
+            if reply == Err(EndpointError::Interrupted) || sender.send((at, reply)).is_err() {
+                return;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.settings.concurrency.min(queries.len()) {
+                let sender = sender.clone();
+                scope.spawn(|| work(sender));
+            }
+            drop(sender);
+            let mut outcome = Ok(());
+            // Ends when the last worker does; replies that were under way are still taken.
+            loop {
+                match replies.recv_timeout(Duration::from_millis(20)) {
+                    Ok((at, reply)) if outcome.is_ok() => {
+                        outcome = take(at, reply);
+                    }
+                    Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                if outcome.is_err() || stop() {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+            }
+            match outcome {
+                Ok(()) if stopped.load(Ordering::Relaxed) => Err(StageError::Interrupted),
+                outcome => outcome,
+            }
+        })
     }
 }
 

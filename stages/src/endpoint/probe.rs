@@ -16,6 +16,8 @@ pub(crate) struct Needs {
     pub(crate) top_logprobs: Option<usize>,
     /// Several answers at once.
     pub(crate) several: bool,
+    /// Texts are to be continued, instead of chats.
+    pub(crate) text: bool,
 }
 
 impl Endpoint {
@@ -51,6 +53,12 @@ impl Endpoint {
                     "{top} likeliest tokens were asked for and none came"
                 )));
             }
+            let most = tokens.map(|token| token.top.len()).max().unwrap_or(0);
+            if most < top {
+                return Err(self.lacks(&format!(
+                    "{top} likeliest tokens were asked for and {most} came: ask for no more than that"
+                )));
+            }
         }
         Ok(())
     }
@@ -59,7 +67,7 @@ impl Endpoint {
         let tokens = reply.choices.iter().flat_map(|choice| &choice.tokens);
         let bad = |value: f64| !value.is_finite() || value > 1e-3;
         let mut values =
-            tokens.flat_map(|t| std::iter::once(t.logprob).chain(t.top.iter().map(|t| t.1)));
+            tokens.flat_map(|t| std::iter::once(t.logprob).chain(t.top.iter().map(|t| t.logprob)));
         match values.any(bad) {
             true => Err(self.lacks("a log-probability is above 0 or not a number")),
             false => Ok(()),
@@ -91,8 +99,11 @@ fn question(needs: Needs, tools: bool) -> Query {
             "required": ["city"],
         },
     }});
+    let asked = "What is the weather in Paris?";
     Query {
-        messages: vec![json!({"role": "user", "content": "What is the weather in Paris?"})],
+        prompt: needs.text.then(|| asked.to_owned()),
+        stop: Vec::new(),
+        messages: vec![json!({"role": "user", "content": asked})],
         tools: if tools { vec![tool] } else { Vec::new() },
         temperature: if needs.several { 1.0 } else { 0.0 },
         max_tokens: Some(8),

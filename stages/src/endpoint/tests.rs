@@ -15,7 +15,7 @@ use super::{Endpoint, EndpointError, Query, Settings};
 type Answers = dyn Fn(usize, &Value) -> Answer + Send + Sync;
 
 /// One answer of the server.
-enum Answer {
+pub(crate) enum Answer {
     Status(u16, &'static [(&'static str, &'static str)], String),
     /// Closes the connection without a word.
     Hangup,
@@ -26,13 +26,13 @@ enum Answer {
 }
 
 /// A server; what it was asked is kept.
-struct Server {
-    address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Server {
-    fn start(script: impl Fn(usize, &Value) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(usize, &Value) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -60,7 +60,8 @@ impl Server {
         endpoint.with_first_wait(Duration::from_millis(1))
     }
 
-    fn asked(&self) -> Vec<(String, Value)> {
+    /// Heads and bodies of the requests, in the order in which they came.
+    pub(crate) fn asked(&self) -> Vec<(String, Value)> {
         self.asked.lock().expect("no panic").clone()
     }
 }
@@ -119,8 +120,8 @@ fn serve(stream: TcpStream, script: &Answers, seen: &Mutex<Vec<(String, Value)>>
     }
 }
 
-/// A chat completion with these answers.
-fn completion(choices: &Value, prompt_tokens: u64) -> Answer {
+/// A completion with these answers.
+pub(crate) fn completion(choices: &Value, prompt_tokens: u64) -> Answer {
     let usage = json!({"prompt_tokens": prompt_tokens, "completion_tokens": 2});
     Answer::Status(
         200,
@@ -340,7 +341,12 @@ fn both_shapes_of_logprobs_are_read() {
         let token = &reply.choices[0].tokens[0];
         assert_eq!((token.text.as_str(), token.id), ("a", id));
         assert!((token.logprob + 0.5).abs() < 1e-12);
-        assert_eq!(token.top, vec![("b".to_owned(), -1.5)]);
+        let top: Vec<(&str, f64)> = token
+            .top
+            .iter()
+            .map(|t| (t.text.as_str(), t.logprob))
+            .collect();
+        assert_eq!(top, [("b", -1.5)]);
         let needs = Needs {
             top_logprobs: Some(1),
             ..Needs::default()

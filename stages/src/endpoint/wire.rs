@@ -5,6 +5,11 @@ use serde_json::{Map, Value, json};
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Query {
+    /// A text to continue as it is (`/completions`); then messages and tools are not sent. Left out, a chat is
+    /// asked (`/chat/completions`).
+    pub(crate) prompt: Option<String>,
+    /// Texts that end an answer; they are no part of it.
+    pub(crate) stop: Vec<String>,
     /// Messages, as the interface writes them: `{"role": …, "content": …}`.
     pub(crate) messages: Vec<Value>,
     /// Tools, as the interface writes them: `{"type": "function", "function": …}`; none when empty.
@@ -28,10 +33,20 @@ impl Query {
     pub(crate) fn body(&self, model: &str) -> String {
         let mut body = Map::new();
         body.insert("model".to_owned(), json!(model));
-        body.insert("messages".to_owned(), json!(self.messages));
+        match &self.prompt {
+            Some(prompt) => {
+                body.insert("prompt".to_owned(), json!(prompt));
+            }
+            None => {
+                body.insert("messages".to_owned(), json!(self.messages));
+                if !self.tools.is_empty() {
+                    body.insert("tools".to_owned(), json!(self.tools));
+                }
+            }
+        }
         body.insert("temperature".to_owned(), json!(self.temperature));
-        if !self.tools.is_empty() {
-            body.insert("tools".to_owned(), json!(self.tools));
+        if !self.stop.is_empty() {
+            body.insert("stop".to_owned(), json!(self.stop));
         }
         if let Some(most) = self.max_tokens {
             body.insert("max_tokens".to_owned(), json!(most));
@@ -39,9 +54,16 @@ impl Query {
         if self.n > 1 {
             body.insert("n".to_owned(), json!(self.n));
         }
-        if let Some(top) = self.top_logprobs {
-            body.insert("logprobs".to_owned(), json!(true));
-            body.insert("top_logprobs".to_owned(), json!(top));
+        match (self.top_logprobs, &self.prompt) {
+            // Completions say with one number what chats say with two fields.
+            (Some(top), Some(_)) => {
+                body.insert("logprobs".to_owned(), json!(top));
+            }
+            (Some(top), None) => {
+                body.insert("logprobs".to_owned(), json!(true));
+                body.insert("top_logprobs".to_owned(), json!(top));
+            }
+            (None, _) => {}
         }
         if let Some(seed) = self.seed {
             body.insert("seed".to_owned(), json!(seed));
@@ -69,8 +91,22 @@ pub(crate) struct Token {
     pub(crate) logprob: f64,
     /// Its id, where the server tells it.
     pub(crate) id: Option<u32>,
+    /// Its bytes, where the server tells them: a token need not be whole characters.
+    pub(crate) bytes: Option<Vec<u8>>,
     /// The likeliest tokens in its place.
-    pub(crate) top: Vec<(String, f64)>,
+    pub(crate) top: Vec<Likely>,
+}
+
+/// A token that could have stood in the place of another.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Likely {
+    /// Its text.
+    pub(crate) text: String,
+    /// Its log-probability in nats.
+    pub(crate) logprob: f64,
+    /// Its id and bytes, where the server tells them.
+    pub(crate) id: Option<u32>,
+    pub(crate) bytes: Option<Vec<u8>>,
 }
 
 /// Why an answer ended.
@@ -181,6 +217,16 @@ impl Reply {
 }
 
 fn read_choice(choice: &Value, query: &Query) -> Result<Choice, String> {
+    if query.prompt.is_some() {
+        let content = choice.get("text").and_then(Value::as_str);
+        return Ok(Choice {
+            content: content.ok_or("an answer has no `text`")?.to_owned(),
+            reasoning: String::new(),
+            tool_calls: Vec::new(),
+            finish: read_finish(choice),
+            tokens: read_tokens(choice, query)?,
+        });
+    }
     let message = choice.get("message").ok_or("an answer has no `message`")?;
     let text = |name: &str| {
         message
@@ -206,16 +252,6 @@ fn read_choice(choice: &Value, query: &Query) -> Result<Choice, String> {
             Ok(ToolCall { name, arguments })
         })
         .collect::<Result<Vec<_>, String>>()?;
-    let tokens = match query.top_logprobs {
-        None => Vec::new(),
-        Some(_) => {
-            let logprobs = choice.get("logprobs").filter(|value| !value.is_null());
-            let logprobs = logprobs.ok_or(
-                "log-probabilities were asked for and none came: the server ignores `logprobs`",
-            )?;
-            read_logprobs(logprobs)?
-        }
-    };
     let reasoning = match text("reasoning_content") {
         empty if empty.is_empty() => text("reasoning"),
         reasoning => reasoning,
@@ -224,42 +260,66 @@ fn read_choice(choice: &Value, query: &Query) -> Result<Choice, String> {
         content: text("content"),
         reasoning,
         tool_calls,
-        finish: match choice.get("finish_reason").and_then(Value::as_str) {
-            Some("stop" | "tool_calls" | "function_call") => Finish::Stop,
-            Some("length") => Finish::Length,
-            _ => Finish::Other,
-        },
-        tokens,
+        finish: read_finish(choice),
+        tokens: read_tokens(choice, query)?,
     })
+}
+
+fn read_finish(choice: &Value) -> Finish {
+    match choice.get("finish_reason").and_then(Value::as_str) {
+        Some("stop" | "tool_calls" | "function_call") => Finish::Stop,
+        Some("length") => Finish::Length,
+        _ => Finish::Other,
+    }
+}
+
+fn read_tokens(choice: &Value, query: &Query) -> Result<Vec<Token>, String> {
+    if query.top_logprobs.is_none() {
+        return Ok(Vec::new());
+    }
+    let logprobs = choice.get("logprobs").filter(|value| !value.is_null());
+    let logprobs = logprobs
+        .ok_or("log-probabilities were asked for and none came: the server ignores `logprobs`")?;
+    read_logprobs(logprobs)
+}
+
+/// A token as chats describe it, without what could have stood in its place.
+fn read_likely(token: &Value) -> Result<Likely, String> {
+    let bytes = token.get("bytes").and_then(Value::as_array);
+    let byte = |value: &Value| value.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    let text = token.get("token").and_then(Value::as_str);
+    Ok(Likely {
+        text: text.unwrap_or_default().to_owned(),
+        logprob: number(token.get("logprob"))?,
+        id: token
+            .get("id")
+            .and_then(Value::as_u64)
+            .and_then(|id| id.try_into().ok()),
+        bytes: bytes.and_then(|bytes| bytes.iter().map(byte).collect()),
+    })
+}
+
+fn number(value: Option<&Value>) -> Result<f64, String> {
+    value
+        .and_then(Value::as_f64)
+        .ok_or_else(|| "a token has no log-probability".to_owned())
 }
 
 /// Log-probabilities in the shape of chats (`content`: a list of tokens) or of completions (parallel lists).
 fn read_logprobs(logprobs: &Value) -> Result<Vec<Token>, String> {
-    let number = |value: Option<&Value>| {
-        value
-            .and_then(Value::as_f64)
-            .ok_or_else(|| "a token has no log-probability".to_owned())
-    };
     if let Some(content) = logprobs.get("content").and_then(Value::as_array) {
         let token = |token: &Value| {
-            let text = |token: &Value| {
-                token
-                    .get("token")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
+            let own = read_likely(token)?;
             let top = token.get("top_logprobs").and_then(Value::as_array);
-            let top = top.into_iter().flatten();
             Ok(Token {
-                text: text(token),
-                logprob: number(token.get("logprob"))?,
-                id: token
-                    .get("id")
-                    .and_then(Value::as_u64)
-                    .and_then(|id| id.try_into().ok()),
+                text: own.text,
+                logprob: own.logprob,
+                id: own.id,
+                bytes: own.bytes,
                 top: top
-                    .map(|other| Ok((text(other), number(other.get("logprob"))?)))
+                    .into_iter()
+                    .flatten()
+                    .map(read_likely)
                     .collect::<Result<_, String>>()?,
             })
         };
@@ -280,8 +340,16 @@ fn read_logprobs(logprobs: &Value) -> Result<Vec<Token>, String> {
             text: text.as_str().unwrap_or_default().to_owned(),
             logprob: number(Some(value))?,
             id: None,
+            bytes: None,
             top: top
-                .map(|(text, value)| Ok((text.clone(), number(Some(value))?)))
+                .map(|(text, value)| {
+                    Ok(Likely {
+                        text: text.clone(),
+                        logprob: number(Some(value))?,
+                        id: None,
+                        bytes: None,
+                    })
+                })
                 .collect::<Result<_, String>>()?,
         })
     };

@@ -8,11 +8,13 @@ use starling_lm::policy::advantage::overlong_penalty;
 use starling_lm::policy::keep_group;
 use starling_lm::tokenizer::Tokenizer;
 
+use super::time::Times;
 use super::{Params, Reward};
 use crate::chat;
 use crate::prompts::Prompt;
 use crate::random::Epochs;
 use crate::rollouts::Rollouts;
+use crate::samples::{self, Parts};
 use crate::training::{Step, Trouble};
 
 /// An answer that a group is made of.
@@ -23,6 +25,8 @@ pub(super) struct Member {
     pub(super) reward: f64,
     /// Whether a teacher wrote it.
     pub(super) foreign: bool,
+    /// Its place in [`Drawn::samples`].
+    pub(super) number: usize,
 }
 
 /// The answers to one prompt.
@@ -47,6 +51,20 @@ pub(super) struct Drawn {
     pub(super) columns: Vec<(&'static str, f64)>,
     pub(super) generated_tokens: u64,
     pub(super) read_tokens: u64,
+    /// Every answer, in the order of groups.
+    pub(super) samples: Vec<samples::Sample>,
+}
+
+/// What an answer earned.
+struct Judged {
+    reward: f64,
+    exact: bool,
+    good_format: bool,
+    /// The answer's reward of Sim-RL, whatever is learned from.
+    answer: f64,
+    parts: Parts,
+    failed: Option<String>,
+    text: String,
 }
 
 /// Sums over all answers of an update.
@@ -59,10 +77,14 @@ struct Seen {
     reward: f64,
     exact: usize,
     good_format: usize,
+    answer: f64,
+    overlong: f64,
     unfinished: usize,
     entropy: f64,
     tokens: usize,
+    longest: usize,
     prompt_tokens: u64,
+    samples: Vec<samples::Sample>,
 }
 
 /// Draws groups.
@@ -110,18 +132,27 @@ impl<'a> Sampler<'a> {
         generator: &Generator,
         step: Step,
         threads: usize,
+        times: &mut Times<'_>,
     ) -> Result<Drawn, Trouble> {
         let (mut kept, mut seen, mut rounds) = (Vec::new(), Seen::default(), 0);
         while rounds < self.p.filter.rounds && kept.len() < self.p.prompts {
             let chosen = self.prompts(step, rounds);
             let samples = self.sample(generator, &chosen, step, threads)?;
+            times.generation();
             for (prompt, samples) in chosen.into_iter().zip(samples) {
                 let group = self.judge(prompt, samples, step.update, &mut seen);
                 seen.equal += usize::from(group.is_equal());
-                if self.teaches(&group) {
-                    kept.push(group);
+                let first = seen.samples.len() - group.members.len();
+                match self.left_out(&group) {
+                    None => kept.push(group),
+                    Some(why) => {
+                        for sample in &mut seen.samples[first..] {
+                            sample.filtered = Some(why.to_owned());
+                        }
+                    }
                 }
             }
+            times.reward();
             rounds += 1;
         }
         let n = seen.answers as f64;
@@ -135,8 +166,12 @@ impl<'a> Sampler<'a> {
             ("groups_kept", kept.len() as f64),
             ("entropy", seen.entropy / seen.tokens.max(1) as f64),
             ("response_tokens", seen.tokens as f64 / n),
+            ("response_tokens_max", seen.longest as f64),
+            ("reward_answer", seen.answer / n),
+            ("reward_overlong", -seen.overlong / n),
         ];
         Ok(Drawn {
+            samples: seen.samples,
             groups: kept,
             columns,
             generated_tokens: seen.tokens as u64,
@@ -190,33 +225,56 @@ impl<'a> Sampler<'a> {
         )
     }
 
-    fn judge(&self, prompt: &Prompt, samples: Vec<Sample>, update: u64, seen: &mut Seen) -> Group {
+    fn judge(&self, prompt: &Prompt, answers: Vec<Sample>, update: u64, seen: &mut Seen) -> Group {
+        let group = seen.groups;
         seen.groups += 1;
         seen.prompt_tokens += prompt.ids.len() as u64;
-        let mut members = Vec::with_capacity(samples.len() + 1);
-        for sample in samples {
-            let (reward, exact, good_format) = self.reward(prompt, &sample.tokens);
+        let mut members = Vec::with_capacity(answers.len() + 1);
+        for answer in answers {
+            let judged = self.reward(prompt, &answer.tokens);
+            let tokens = answer.tokens.len();
+            let finished = answer.stop == StopReason::Stop;
+            let entropy: f64 = answer.entropies.iter().map(|e| f64::from(*e)).sum();
             seen.answers += 1;
-            seen.reward += reward;
-            seen.exact += usize::from(exact);
-            seen.good_format += usize::from(good_format);
-            seen.unfinished += usize::from(sample.stop != StopReason::Stop);
-            seen.entropy += sample.entropies.iter().map(|e| f64::from(*e)).sum::<f64>();
-            seen.tokens += sample.tokens.len();
+            seen.reward += judged.reward;
+            seen.exact += usize::from(judged.exact);
+            seen.good_format += usize::from(judged.good_format);
+            seen.answer += judged.answer;
+            seen.overlong += judged.parts.overlong;
+            seen.unfinished += usize::from(!finished);
+            seen.entropy += entropy;
+            seen.tokens += tokens;
+            seen.longest = seen.longest.max(tokens);
+            let logprob: f64 = answer.logprobs.iter().map(|lp| f64::from(*lp)).sum();
+            let mean = |sum: f64| Some(sum / tokens.max(1) as f64);
             members.push(Member {
-                reward,
-                ids: sample.tokens,
-                logprobs: sample.logprobs,
+                reward: judged.reward,
+                ids: answer.tokens,
+                logprobs: answer.logprobs,
                 foreign: false,
+                number: seen.samples.len(),
+            });
+            seen.samples.push(samples::Sample {
+                logprob: mean(logprob),
+                entropy: mean(entropy),
+                finished,
+                ..judged.sample(prompt, (update, group, members.len() - 1), tokens)
             });
         }
         if let (Some(traces), Some(known)) = (self.traces, self.by_seed.get(prompt.id.as_str())) {
             let trace = &traces.rollouts[known[update as usize % known.len()]];
+            let judged = self.reward(prompt, &trace.ids);
             members.push(Member {
-                reward: self.reward(prompt, &trace.ids).0,
+                reward: judged.reward,
                 ids: trace.ids.clone(),
                 logprobs: Vec::new(),
                 foreign: true,
+                number: seen.samples.len(),
+            });
+            seen.samples.push(samples::Sample {
+                finished: true,
+                foreign: true,
+                ..judged.sample(prompt, (update, group, members.len() - 1), trace.ids.len())
             });
         }
         Group {
@@ -225,36 +283,58 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// Reward, whether the answer is the right one, whether its format is good.
-    fn reward(&self, prompt: &Prompt, ids: &[u32]) -> (f64, bool, bool) {
+    fn reward(&self, prompt: &Prompt, ids: &[u32]) -> Judged {
         let text = self.tokenizer.decode(ids, false);
-        let text = text.strip_suffix(chat::END).unwrap_or(&text);
-        let outcome = prompt.score(text);
+        let outcome = prompt.score(text.strip_suffix(chat::END).unwrap_or(&text));
         let (exact, good_format) = (outcome.reward >= 1.0, outcome.format_reward > 0.0);
-        let reward = match self.p.reward {
+        let mut parts = Parts {
+            format: outcome.format_reward,
+            answer: outcome.answer_reward,
+            overlong: 0.0,
+        };
+        let plain = match self.p.reward {
             Reward::SimRl => outcome.reward,
-            Reward::Toolrl => prompt.toolrl(text),
-            Reward::FormatExact if exact => 1.0,
-            Reward::FormatExact if good_format => 0.0,
-            Reward::FormatExact => -1.0,
+            Reward::Toolrl => {
+                let own = prompt.toolrl(text.strip_suffix(chat::END).unwrap_or(&text));
+                (parts.format, parts.answer) = (own.format, own.correctness);
+                own.score()
+            }
+            Reward::FormatExact => {
+                parts.answer = f64::from(u8::from(exact));
+                match (exact, good_format) {
+                    (true, _) => 1.0,
+                    (false, true) => 0.0,
+                    (false, false) => -1.0,
+                }
+            }
         };
         let reward = if self.p.overlong_buffer == 0 {
-            reward
+            plain
         } else {
             let (limit, buffer) = (self.p.max_new_tokens, self.p.overlong_buffer);
-            overlong_penalty(reward, ids.len(), limit, buffer, self.p.overlong_penalty)
+            overlong_penalty(plain, ids.len(), limit, buffer, self.p.overlong_penalty)
         };
-        (reward, exact, good_format)
+        parts.overlong = plain - reward;
+        Judged {
+            reward,
+            exact,
+            good_format,
+            answer: outcome.answer_reward,
+            parts,
+            failed: outcome.why.map(|fault| fault.rule().to_owned()),
+            text,
+        }
     }
 
-    fn teaches(&self, group: &Group) -> bool {
+    /// Why a group does not teach; none when it does.
+    fn left_out(&self, group: &Group) -> Option<&'static str> {
         let rewards: Vec<f64> = group.members.iter().map(|m| m.reward).collect();
         if rewards.is_empty() {
-            return false;
+            return Some(EQUAL);
         }
         let filter = &self.p.filter;
         match (filter.low, filter.high) {
-            (None, None) => !group.is_equal(),
+            (None, None) => group.is_equal().then_some(EQUAL),
             (low, high) => {
                 // the bounds are on the answer's part, which a bad format earns nothing of
                 let answers: Vec<f64> = rewards.iter().map(|r| r.max(0.0)).collect();
@@ -262,8 +342,33 @@ impl<'a> Sampler<'a> {
                     low.unwrap_or(f64::NEG_INFINITY),
                     high.unwrap_or(f64::INFINITY),
                 );
-                keep_group(&answers, bounds, 0.0)
+                match keep_group(&answers, bounds, 0.0) {
+                    true => None,
+                    false if group.is_equal() => Some(EQUAL),
+                    false => Some("out-of-bounds"),
+                }
             }
+        }
+    }
+}
+
+/// All rewards of the group are the same.
+const EQUAL: &str = "equal-rewards";
+
+impl Judged {
+    /// What is kept of it; `place` is update (from 0), group and number within it.
+    fn sample(self, prompt: &Prompt, place: (u64, usize, usize), tokens: usize) -> samples::Sample {
+        samples::Sample {
+            update: place.0 + 1,
+            group: place.1,
+            sample: place.2,
+            id: prompt.id.clone(),
+            answer: self.text,
+            tokens,
+            reward: self.reward,
+            parts: self.parts,
+            failed: self.failed,
+            ..samples::Sample::default()
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `traces`  | in  | rollouts   | optional: a teacher's answers, one a group (LUFFY)                |
 //! | `model`   | out | checkpoint | the policy after the last update                                  |
 //! | `curve`   | out | curve      | a row an update: reward, groups kept, loss, gradient norm, …      |
+//! | `samples` | out | samples    | every answer with reward, parts, advantage; see `inspect rollouts` |
 //!
 //! Rollout, reward and update share one process. A group whose rewards are all equal teaches nothing and
 //! is left out; an update without any group is skipped and counted. What is sampled depends on seed,
@@ -20,6 +21,7 @@
 mod groups;
 mod guards;
 mod policy;
+mod time;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,11 +36,13 @@ use starling_lm::train::Trainer;
 use self::groups::Sampler;
 use self::guards::Guards;
 use self::policy::Learner;
+use self::time::Times;
 use crate::chat::lm;
 use crate::cost::Lineage;
 use crate::model::Model;
 use crate::prompts;
 use crate::rollouts::Rollouts;
+use crate::samples::Log;
 use crate::training::{self, training_params};
 
 /// The kind `rl`.
@@ -210,6 +214,9 @@ training_params! {
         /// Which groups teach.
         #[serde(default)]
         filter: Filter,
+        /// Whether every answer is kept, with what it earned, as the output `samples`.
+        #[serde(default = "defaults::yes")]
+        keep_rollouts: bool,
         /// With `inputs.traces`: γ of p / (p + γ), which weighs a teacher's token; 0.1 as in LUFFY.
         #[serde(default = "defaults::gamma")]
         trace_gamma: f64,
@@ -222,6 +229,9 @@ training_params! {
 mod defaults {
     pub(super) fn samples() -> usize {
         8
+    }
+    pub(super) fn yes() -> bool {
+        true
     }
     pub(super) fn one() -> f32 {
         1.0
@@ -242,7 +252,7 @@ mod defaults {
 
 impl Stage for Rl {
     const KIND: &'static str = "rl";
-    /// 3: the curve has `advantage` and `groups_equal`. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
+    /// 3: every answer is kept (`samples`); the curve has more columns. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
     const VERSION: u32 = 3;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
@@ -252,7 +262,7 @@ impl Stage for Rl {
     type Params = Params;
 
     fn ports() -> Ports {
-        use ArtifactType::{Checkpoint, Curve, Rollouts, TrainRows};
+        use ArtifactType::{Checkpoint, Curve, Rollouts, Samples, TrainRows};
         const {
             Ports {
                 inputs: &[
@@ -267,9 +277,16 @@ impl Stage for Rl {
                 outputs: &[
                     Output::new("model", Checkpoint, "the policy after the last update"),
                     Output::new("curve", Curve, "a row an update"),
+                    Output::new("samples", Samples, "every answer, with what it earned"),
                 ],
             }
         }
+    }
+
+    fn writes(p: &Params) -> Vec<&'static str> {
+        let all = Self::ports().outputs.iter().map(|output| output.name);
+        all.filter(|name| p.keep_rollouts || *name != "samples")
+            .collect()
     }
 
     fn check(p: &Params) -> Vec<Complaint> {
@@ -347,11 +364,34 @@ impl Stage for Rl {
         let training = p.training(p.guards.rules());
         let curve = context.output("curve");
         let threads = context.threads();
-        let trained = training.run(context, &mut model, &curve, |step, trainer: &Trainer| {
-            let generator = Generator::new(&config, &trainer.weights().map_err(lm)?).map_err(lm)?;
-            let drawn = sampler.draw(&generator, step, threads)?;
-            Ok(learner.batch(drawn, trainer, threads)?)
-        })?;
+        let log = match p.keep_rollouts {
+            true => Some(Log::create(&context.output("samples"))?),
+            false => None,
+        };
+        let clock = || context.elapsed_seconds();
+        let mut times = Times::new(&clock);
+        let mut began = false;
+        let trained = training.run_with(
+            context,
+            &mut model,
+            &curve,
+            log,
+            |step, trainer: &Trainer| {
+                // What passed since the last batch was learning from it.
+                match std::mem::replace(&mut began, true) {
+                    true => times.training(),
+                    false => times.skip(),
+                }
+                let weights = trainer.weights().map_err(lm)?;
+                let generator = Generator::new(&config, &weights).map_err(lm)?;
+                let drawn = sampler.draw(&generator, step, threads, &mut times)?;
+                let batch = learner.batch(drawn, trainer, threads)?;
+                times.scoring();
+                Ok(batch)
+            },
+        )?;
+        times.training();
+        times.tell(context);
         let counts = trained.counts;
         if counts.skipped_updates > 0 {
             context.warn(format!(

@@ -34,6 +34,7 @@ impl<'a> Learner<'a> {
         batch.generated_tokens = drawn.generated_tokens;
         batch.read_tokens = drawn.read_tokens;
         batch.columns = drawn.columns;
+        batch.samples = drawn.samples;
         let mut groups = drawn.groups;
         self.read_traces(&mut groups, trainer, threads, &mut batch.read_tokens)?;
         let members: Vec<(&Group, &Member)> = groups
@@ -50,6 +51,12 @@ impl<'a> Learner<'a> {
             batch
                 .columns
                 .push(("kl_reference", mean_gap(&members, reference)));
+        }
+        for ((_, member), advantages) in members.iter().zip(&advantages) {
+            let sample = &mut batch.samples[member.number];
+            sample.accepted = true;
+            sample.advantage =
+                Some(advantages.iter().sum::<f64>() / advantages.len().max(1) as f64);
         }
         let in_loss = reference.filter(|_| self.p.kl_in == KlPlace::Loss);
         batch.sequences = members

@@ -56,6 +56,16 @@ pub(crate) struct Answer {
     pub(crate) top: TopK,
 }
 
+/// A server that sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct SampledBy {
+    /// The model's name, as its server knows it.
+    pub(crate) endpoint_model: String,
+    /// Whether it would answer the same again; no server promises that.
+    pub(crate) deterministic: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Index {
@@ -66,6 +76,9 @@ struct Index {
     tokens: usize,
     /// SHA-256 of the numbers of each shard.
     shards: Vec<String>,
+    /// Who sampled, where it was no checkpoint of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sampled_by: Option<SampledBy>,
 }
 
 fn texts(folder: &Path, shard: usize) -> PathBuf {
@@ -98,6 +111,7 @@ impl Writer {
                 rollouts: 0,
                 tokens: 0,
                 shards: Vec::new(),
+                sampled_by: None,
             },
             pending: Shard::default(),
         })
@@ -112,6 +126,11 @@ impl Writer {
         copy_shards(saved, folder, full)?;
         writer.pending = Shard::read(&texts(saved, full), &numbers(saved, full), writer.codec)?;
         Ok(writer)
+    }
+
+    /// Says who sampled, where it was no checkpoint of ours.
+    pub(crate) fn sampled_by(&mut self, who: Option<SampledBy>) {
+        self.index.sampled_by = who;
     }
 
     /// Answers so far.

@@ -7,7 +7,7 @@
 //! | `prompt_of`   | `[r]`         | u32  | the prompt of each answer, within the shard              |
 //! | `lens`        | `[r]`         | u32  | tokens of each answer, the end token included            |
 //! | `ids`         | `[t]`         | u32  | answers, one after another                               |
-//! | `logprobs`    | `[t]`         | f32  | of their tokens, nats, at temperature 1                  |
+//! | `logprobs`    | `[t]`         | f32  | of their tokens, nats, at temperature 1; NaN: not told   |
 //! | `top`         | `[t, bytes]`  | u8   | the teacher's likeliest tokens; see [`super::topk`]      |
 
 use std::collections::BTreeMap;

@@ -232,7 +232,10 @@ fn record(
         let answers = group.answers.iter().zip(scores.by_ref());
         let answers = answers.map(|(rollout, scores)| Answer {
             rollout: Rollout {
-                logprobs: if rollout.logprobs.is_empty() {
+                // What nobody told (see the kind `rollout`) is what this teacher thinks, too.
+                logprobs: if rollout.logprobs.is_empty()
+                    || rollout.logprobs.iter().any(|x| x.is_nan())
+                {
                     scores.logprobs
                 } else {
                     rollout.logprobs.clone()

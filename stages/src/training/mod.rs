@@ -26,6 +26,7 @@ pub(crate) use self::params::{
     NEUTRAL, STOPS, check, chunk_tokens, snapshot_seconds, training_params,
 };
 pub(crate) use self::run::Training;
+use crate::samples::Sample;
 
 /// Indexes of an answer's tokens in prompt + answer.
 pub(crate) fn answer_positions(prompt: usize, answer: usize) -> Vec<u32> {
@@ -59,6 +60,8 @@ pub(crate) struct Batch {
     pub(crate) generated_tokens: u64,
     /// Tokens that only went forward to make it.
     pub(crate) read_tokens: u64,
+    /// Every answer that was sampled for it, where these are kept.
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Batch {
@@ -69,6 +72,7 @@ impl Batch {
             columns: Vec::new(),
             generated_tokens: 0,
             read_tokens: 0,
+            samples: Vec::new(),
         }
     }
 }

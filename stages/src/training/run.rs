@@ -15,6 +15,7 @@ use super::state::{State, write_lines};
 use super::{Batch, Counts, Optimizer, SnapshotClock, Step, Trouble};
 use crate::chat::lm;
 use crate::model::Model;
+use crate::samples::Log;
 
 /// What to train and for how long.
 pub(crate) struct Training<'a> {
@@ -68,6 +69,21 @@ impl Training<'_> {
         context: &StageContext<'_>,
         model: &mut Model,
         curve: &Path,
+        batch: impl FnMut(Step, &Trainer) -> Result<Batch, Trouble>,
+    ) -> Result<Trained, StageError> {
+        self.run_with(context, model, curve, None, batch)
+    }
+
+    /// The same, with the answers of every batch kept in `log`, also of updates that were rolled back.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn run_with(
+        self,
+        context: &StageContext<'_>,
+        model: &mut Model,
+        curve: &Path,
+        mut log: Option<Log>,
         mut batch: impl FnMut(Step, &Trainer) -> Result<Batch, Trouble>,
     ) -> Result<Trained, StageError> {
         let snapshot = context.resume_up_to(self.end())?;
@@ -78,6 +94,9 @@ impl Training<'_> {
         if let Some(snapshot) = &snapshot {
             state = State::load(&snapshot.folder, &mut trainer)?;
             good.take(&snapshot.folder)?;
+            if let Some(log) = &mut log {
+                log.resume(&snapshot.folder)?;
+            }
             self.scale(&mut trainer, &state);
         }
         state.rows.iter().for_each(|row| tell(context, row));
@@ -89,7 +108,7 @@ impl Training<'_> {
                 good.keep(&state, &trainer)?;
                 kept = Some(state.update);
             }
-            let row = match self.one(&mut trainer, &mut state, &mut batch, note.take()) {
+            let row = match self.one(&mut trainer, &mut state, &mut batch, log.as_mut(), note.take()) {
                 Ok(row) => row,
                 Err(Halt::Stage(error)) => return Err(error),
                 Err(Halt::Trip(trip)) => {
@@ -104,7 +123,8 @@ impl Training<'_> {
             state.rows.push(row);
             let stop = context.interrupted();
             if state.update < self.end() {
-                self.save_if_due(context, &state, &trainer, &good, &mut clock, stop)?;
+                let write = |folder: &Path| save(folder, &state, &trainer, &good, log.as_ref());
+                self.save_if_due(context, &state, write, &mut clock, stop)?;
                 if stop {
                     return Err(StageError::Interrupted);
                 }
@@ -112,9 +132,11 @@ impl Training<'_> {
         }
         if self.end() < self.updates {
             context.save_lasting_snapshot(state.progress(), |folder| {
-                state.save(folder, &trainer)?;
-                good.give(folder)
+                save(folder, &state, &trainer, &good, log.as_ref())
             })?;
+        }
+        if let Some(log) = log {
+            log.finish()?;
         }
         write_lines(curve, &state.rows)?;
         model.checkpoint.weights = trainer.weights().map_err(lm)?;
@@ -160,6 +182,7 @@ impl Training<'_> {
         trainer: &mut Trainer,
         state: &mut State,
         batch: &mut impl FnMut(Step, &Trainer) -> Result<Batch, Trouble>,
+        log: Option<&mut Log>,
         note: Option<String>,
     ) -> Result<Map<String, Value>, Halt> {
         let update = state.update;
@@ -169,7 +192,7 @@ impl Training<'_> {
         };
         let broken =
             |what: &str| Halt::Trip(self.rules.not_finite(update, what, self.optimizer.lr));
-        let batch = batch(step, trainer).map_err(|trouble| match trouble {
+        let mut batch = batch(step, trainer).map_err(|trouble| match trouble {
             Trouble::Stage(error) => Halt::Stage(error),
             Trouble::NotFinite(what) => broken(&what),
         })?;
@@ -200,6 +223,13 @@ impl Training<'_> {
             row.insert((*name).to_owned(), (*value).into());
         }
         state.update += 1;
+        if let Some(log) = log {
+            let gap = row.get("sampler_gap").and_then(Value::as_f64);
+            for sample in &mut batch.samples {
+                (sample.sampler_gap, sample.roll_backs) = (gap, state.attempt);
+            }
+            log.push(update + 1, &batch.samples).map_err(Halt::Stage)?;
+        }
         self.see(state, update, true, &|name| row.get(name)?.as_f64())?;
         Ok(row)
     }
@@ -270,15 +300,10 @@ impl Training<'_> {
         &self,
         context: &StageContext<'_>,
         state: &State,
-        trainer: &Trainer,
-        good: &Good,
+        write: impl FnOnce(&Path) -> Result<(), StageError>,
         clock: &mut SnapshotClock,
         stop: bool,
     ) -> Result<(), StageError> {
-        let write = |folder: &Path| {
-            state.save(folder, trainer)?;
-            good.give(folder)
-        };
         let due = clock.due(context.elapsed_seconds());
         if self.lasts(state) {
             context.save_lasting_snapshot(state.progress(), write)?;
@@ -303,6 +328,21 @@ impl Training<'_> {
             && state.update.is_multiple_of(every)
             && kept.is_none_or(|n| left <= every.saturating_mul(n))
     }
+}
+
+/// Saves all that going on needs.
+fn save(
+    folder: &Path,
+    state: &State,
+    trainer: &Trainer,
+    good: &Good,
+    log: Option<&Log>,
+) -> Result<(), StageError> {
+    state.save(folder, trainer)?;
+    if let Some(log) = log {
+        log.save(folder)?;
+    }
+    good.give(folder)
 }
 
 /// Moves the weights, unless there is nothing to learn from.

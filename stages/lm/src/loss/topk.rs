@@ -372,6 +372,56 @@ mod tests {
         (loss, logits)
     }
 
+    /// Without its tail the constrained loss is forward KL: over everything the full one, over a list the sum over it
+    /// with the gradient T·p - q, whatever tail was looked for.
+    #[test]
+    fn without_a_tail_it_is_forward_kl() {
+        let all = teacher_logprobs();
+        let p = {
+            let mut p = STUDENT.to_vec();
+            let sum = exponentiate(&mut p).sum;
+            p.iter().map(|x| x / sum).collect::<Vec<f64>>()
+        };
+        let everything: Vec<u32> = (0..7).collect();
+        for (ids, student_top) in [(everything.as_slice(), 7), (&[0, 5, 2], 1), (&[0, 5, 2], 7)] {
+            let logprobs: Vec<f64> = ids.iter().map(|&id| all[id as usize]).collect();
+            let settings = TopKSettings {
+                tail_coefficient: 0.0,
+                student_top,
+                ..TopKSettings::default()
+            };
+            let teacher = Teacher {
+                ids,
+                logprobs: &logprobs,
+            };
+            let mut gradient = STUDENT.to_vec();
+            let loss = row(
+                &settings,
+                teacher,
+                0,
+                1.0,
+                &mut gradient,
+                &mut TopKRoom::new(),
+            );
+            let listed = |v: usize| ids.contains(&(v as u32));
+            let terms = (0..7).filter(|v| listed(*v));
+            let expected: f64 = terms.map(|v| all[v].exp() * (all[v] - p[v].ln())).sum();
+            assert!((loss - expected).abs() < 1e-12, "{loss} {expected}");
+            let mass: f64 = logprobs.iter().map(|t| t.exp()).sum();
+            for v in 0..7 {
+                let q = if listed(v) { all[v].exp() } else { 0.0 };
+                assert!((gradient[v] - (mass * p[v] - q)).abs() < 1e-12, "{v}");
+            }
+            if ids.len() == 7 {
+                let mut full = STUDENT.to_vec();
+                let whole = gkd::row(&mut full, &TEACHER, 0.0, 1.0, 1.0);
+                assert!((loss - whole).abs() < 1e-12, "{loss} {whole}");
+                let pairs = gradient.iter().zip(&full);
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-12));
+            }
+        }
+    }
+
     #[test]
     fn jensen_shannon_over_everything_is_the_full_one() {
         let ids: Vec<u32> = (0..7).collect();

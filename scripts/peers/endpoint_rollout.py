@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Rollouts by a real OpenAI-compatible server: llama-cpp-python's, on the loopback, with a model that starling wrote.
+
+    python3 -m venv VENV && VENV/bin/pip install "llama-cpp-python[server]"     # builds llama.cpp from source
+    VENV/bin/python scripts/peers/endpoint_rollout.py target/release/starling [FOLDER]
+
+A tiny teacher is trained on the seeded world, written as GGUF by `lm convert`, and served. The kind `rollout` then asks
+the server, as texts with top-k and as chats. Told and checked: how many answers are valid by either way and by our own
+engine, how the server's log-probabilities of the tokens differ from ours for the same texts, that a run which lost its
+server in the middle asks only for the rest, and that a student learns from the server's top-k.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+PIPELINE = """
+[stage.world]
+kind = "world"
+base-rows = 40
+train-rows = 600
+test-rows = 16
+[stage.tokenizer]
+kind = "tokenizer-train"
+inputs.rows.train = "world.train"
+vocab-size = 420
+chat-template = "compact"
+[stage.rows]
+kind = "trainset"
+inputs.rows = "world.train"
+inputs.tokenizer = "tokenizer.tokenizer"
+[stage.init]
+kind = "model-init"
+inputs.tokenizer = "tokenizer.tokenizer"
+layers = 2
+hidden = 64
+heads = 4
+kv-heads = 2
+[stage.teacher]
+kind = "sft"
+inputs.model = "init.model"
+inputs.rows = "rows.rows"
+updates = 250
+batch = 16
+optimizer.lr = 5e-3
+[stage.own]
+kind = "rollout"
+inputs.model = "teacher.model"
+inputs.prompts = "rows.rows"
+prompts = {prompts}
+samples = 2
+top-k = 8
+max-new-tokens = 64
+"""
+
+SERVED = """
+[stage.texts]
+kind = "rollout"
+endpoint = "http://127.0.0.1:{port}/v1"
+endpoint-model = "tiny"
+key-variable = "PEER_KEY"
+api = "completions"
+inputs.tokenizer = "tokenizer.tokenizer"
+inputs.prompts = "rows.rows"
+prompts = {prompts}
+samples = 2
+top-k = 8
+max-new-tokens = 64
+concurrency = 2
+retries = 1
+[stage.chats]
+kind = "rollout"
+endpoint = "http://127.0.0.1:{port}/v1"
+endpoint-model = "tiny"
+key-variable = "PEER_KEY"
+inputs.tokenizer = "tokenizer.tokenizer"
+inputs.prompts = "rows.rows"
+inputs.conversations = "world.train"
+prompts = {prompts}
+samples = 2
+top-k = 0
+max-new-tokens = 64
+concurrency = 2
+[stage.judged]
+kind = "teacher-topk"
+inputs.teacher = "teacher.model"
+inputs.rollouts = "texts.rollouts"
+top-k = 8
+[stage.student]
+kind = "distill"
+inputs.student = "init.model"
+inputs.rollouts = "texts.rollouts"
+updates = 10
+batch = 8
+tail = 1.0
+student-top = 8
+optimizer.lr = 5e-3
+"""
+PROMPTS, KEY = 24, "a-key-that-only-this-test-knows"
+
+
+def main(binary, folder):
+    binary = os.path.abspath(binary)
+    folder.mkdir(parents=True, exist_ok=True)
+    env = dict(os.environ, PEER_KEY=KEY)
+
+    def starling(*arguments, check=True):
+        done = subprocess.run([binary, "--store", "store", *arguments], cwd=folder, env=env, capture_output=True, text=True)
+        if check and done.returncode:
+            sys.exit(f"{arguments}: exit {done.returncode}\n{done.stderr}")
+        return done
+
+    def outputs(stage, pipeline):
+        return json.loads(starling("show", stage, "--json", "-p", pipeline).stdout)["outputs"]
+
+    def report(stage, pipeline):
+        return json.loads(pathlib.Path(folder, outputs(stage, pipeline)["report"]["path"]).read_text())
+
+    def file_of(output, name):
+        return folder / next(f["path"] for f in output["files"] if f["file"] == name)
+
+    (folder / "own.toml").write_text(PIPELINE.format(prompts=PROMPTS))
+    starling("run", "own.toml")
+    own = report("own", "own.toml")
+    model = folder / "model"
+    model.mkdir(exist_ok=True)
+    for entry in outputs("teacher", "own.toml")["model"]["files"]:
+        (model / entry["file"]).write_bytes((folder / entry["path"]).read_bytes())
+    starling("lm", "convert", "--model", "model", "--out", "tiny.gguf", "--dtype", "f32")
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def serve():
+        log = open(folder / "server.log", "a")
+        server = subprocess.Popen(
+            [sys.executable, "-m", "llama_cpp.server", "--model", "tiny.gguf", "--port", str(port), "--n_ctx", "2048",
+             "--logits_all", "true", "--n_threads", "2", "--api_key", KEY, "--verbose", "false", "--seed", "1"],
+            cwd=folder, stdout=log, stderr=log)
+        for _ in range(600):
+            try:
+                ask = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"authorization": f"Bearer {KEY}"})
+                urllib.request.urlopen(ask, timeout=2).read()
+                return server
+            except OSError:
+                if server.poll() is not None:
+                    sys.exit(f"the server ended: {(folder / 'server.log').read_text()[-2000:]}")
+                time.sleep(0.2)
+        sys.exit("the server does not answer")
+
+    (folder / "served.toml").write_text(PIPELINE.format(prompts=PROMPTS) + SERVED.format(prompts=PROMPTS, port=port))
+    server = serve()
+    failed = []
+    try:
+        # Lose the server in the middle: what came is kept.
+        broken = subprocess.Popen([binary, "--store", "store", "run", "--json", "--retries", "0", "served.toml"], cwd=folder,
+                                  env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        kept = 0
+        for line in broken.stdout:
+            if '"texts"' in line and '"progress"' in line:
+                kept += 1
+                if kept == 5:
+                    server.kill()
+        code = broken.wait()
+        print(f"the server was killed after {kept} prompts: exit {code}")
+        failed += [] if code == 4 and kept >= 5 else ["a lost server did not fail the run"]
+        server.wait()
+        server = serve()
+        again = starling("run", "--json", "served.toml").stdout
+        resumed = [line for line in again.splitlines() if "were there" in line]
+        print(f"the same command went on: {resumed[0] if resumed else 'nothing was there'}")
+        failed += [] if resumed else ["nothing was kept"]
+    finally:
+        server.kill()
+
+    share = lambda r: f"{r['kept']} kept of {r['sampled']} ({r['invalid']} invalid, {r['duplicate']} duplicate, {r.get('unaligned', 0)} unaligned)"
+    texts, chats = report("texts", "served.toml"), report("chats", "served.toml")
+    print(f"own engine: {share(own)}\ntexts:      {share(texts)}\nchats:      {share(chats)}")
+    for name, served in [("texts", texts), ("chats", chats)]:
+        good, wanted = served["kept"] + served["duplicate"], own["kept"] + own["duplicate"]
+        # The same distribution sampled twice: the shares of valid answers are near each other.
+        if abs(good / served["sampled"] - wanted / own["sampled"]) > 0.25:
+            failed.append(f"{name}: {good} valid answers, our own engine {wanted}")
+
+    def tensors(stage):
+        data = file_of(outputs(stage, "served.toml")["rollouts"], "tokens-00000.safetensors").read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:8 + length])
+        from array import array
+        first, last = header["logprobs"]["data_offsets"]
+        values = array("f")
+        values.frombytes(data[8 + length + first:8 + length + last])
+        return values
+
+    server_says, we_say = tensors("texts"), tensors("judged")
+    gaps = sorted(abs(a - b) for a, b in zip(server_says, we_say) if a == a)
+    print(f"log-probabilities of {len(gaps)} tokens, the server's against ours: median {gaps[len(gaps) // 2]:.1e}, largest {gaps[-1]:.1e}")
+    failed += [] if gaps and gaps[-1] < 0.05 else ["log-probabilities differ"]
+    stored = subprocess.run(["grep", "-r", "-l", KEY, "store"], cwd=folder, capture_output=True, text=True).stdout
+    failed += [f"the key is in {stored}"] if stored else []
+    sys.exit("; ".join(failed) if failed else 0)
+
+
+if len(sys.argv) > 2:
+    main(sys.argv[1], pathlib.Path(sys.argv[2]))
+else:
+    with tempfile.TemporaryDirectory() as temporary:
+        main(sys.argv[1], pathlib.Path(temporary))
