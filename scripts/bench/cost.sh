@@ -4,10 +4,11 @@
 #   scripts/bench/cost.sh [micro|smollm2] [FOLDER]     # default micro, a temporary folder
 #   WRAP="taskset -c 0,1" scripts/bench/cost.sh        # what the measured part is run under
 #
-# micro: the quickstart's world, teacher and student. Four arms of CKD that differ in the tail's coefficient. The first
+# micro: the quickstart's world, teacher and untrained student. Four arms of CKD that differ in the tail's coefficient. The first
 # pays for the teacher's answers and its top-k, the others find both in the store. Bar: the second arm is at least 5
 # times cheaper than the first. For comparison a pass of `teacher-topk` over the same answers is timed, which is what
-# recording on the way saves. Then Sim-RL with the shares of its time; bar: reward at most 1 %.
+# recording on the way saves. Then 20 updates of Sim-RL, on the teacher, with the shares of its time; bar: reward at most
+# 1 %.
 # smollm2: only Sim-RL, from SmolLM2-135M-Instruct with two layers left out, on rows of xLAM (scripts/fetch-smollm2.sh).
 # Seconds are those that the records of the stages hold.
 set -euo pipefail
@@ -30,11 +31,13 @@ source = {"micro": "pipelines/quickstart.toml", "smollm2": "pipelines/smollm2-xl
 text = open(source).read()
 stages = {m.group(1): m.group(0) for m in re.finditer(r"^\[stage\.([\w-]+)\]\n(?:(?!\[|#).*\n)*", text, re.M)}
 if size == "micro":
-    before = ["world", "tokenizer", "base-rows", "train-rows", "teacher-init", "teacher", "student-init", "base"]
-    arms = [re.sub(r"^tail = .*$", f"tail = {tail}", stages["ckd"], flags=re.M).replace("[stage.ckd]", f"[stage.ckd-{n}]")
+    before = ["world", "tokenizer", "train-rows", "teacher-init", "teacher", "student-init"]
+    ckd = stages["ckd"].replace("base.model", "student-init.model")
+    arms = [re.sub(r"^tail = .*$", f"tail = {tail}", ckd, flags=re.M).replace("[stage.ckd]", f"[stage.ckd-{n}]")
             for n, tail in enumerate(["1.0", "10.0", "100.0", "0.5"], 1)]
     read = '[stage.read]\nkind = "teacher-topk"\ninputs.teacher = "teacher.model"\ninputs.rollouts = "rollouts.rollouts"\ntop-k = 32\n'
-    steps = [stages["rollouts"], *arms, read, stages["ckd-rl"].replace("ckd.model", "ckd-1.model")]
+    rl = re.sub(r"^updates = .*$", "updates = 20", stages["ckd-rl"], flags=re.M).replace("ckd.model", "teacher.model")
+    steps = [stages["rollouts"], *arms, read, rl]
 else:
     before = ["rows", "conversations", "sound", "split", "weights", "model", "train-rows", "student"]
     steps = [stages["ckd-rl"].replace("ckd.model", "student.model")]

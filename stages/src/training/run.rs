@@ -108,7 +108,13 @@ impl Training<'_> {
                 good.keep(&state, &trainer)?;
                 kept = Some(state.update);
             }
-            let row = match self.one(&mut trainer, &mut state, &mut batch, log.as_mut(), note.take()) {
+            let row = match self.one(
+                &mut trainer,
+                &mut state,
+                &mut batch,
+                log.as_mut(),
+                note.take(),
+            ) {
                 Ok(row) => row,
                 Err(Halt::Stage(error)) => return Err(error),
                 Err(Halt::Trip(trip)) => {
