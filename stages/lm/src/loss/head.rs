@@ -1,8 +1,8 @@
 //! The output head, in chunks of rows: logits, a loss on each row, and the gradients.
 
 use crate::decoder::Scratch;
-use crate::kernels::Real;
 use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
+use crate::kernels::{Precision, Real};
 
 /// Logits that a chunk holds at least, when there are that many.
 const CHUNK_VALUES: usize = 1 << 18;
@@ -28,6 +28,8 @@ pub struct Head<'a, T> {
     pub width: usize,
     /// v.
     pub vocabulary: usize,
+    /// What products are computed in.
+    pub precision: Precision,
 }
 
 impl<T: Real> Head<'_, T> {
@@ -51,6 +53,7 @@ impl<T: Real> Head<'_, T> {
         let head = Mat::new(self.head, self.vocabulary, self.width).t();
         let logits = MatMut::new(logits, count, self.vocabulary);
         matmul(
+            self.precision,
             logits,
             Write::Set,
             Mat::new(hidden, count, self.width),
@@ -74,7 +77,7 @@ impl<T: Real> Head<'_, T> {
     /// gradients on the hidden states and on the head.
     ///
     /// # Shapes
-    /// `dhidden` `[n, h]`, `dhead` `[v, h]`; both are overwritten.
+    /// `dhidden` `[n, h]`, `dhead` `[v, h]`, or empty when nobody wants it; both are overwritten.
     pub fn differentiate(
         &self,
         dhidden: &mut [T],
@@ -93,10 +96,19 @@ impl<T: Real> Head<'_, T> {
             let dlogits = Mat::new(&logits, count, v);
             let part = first * h..(first + count) * h;
             let out = MatMut::new(&mut dhidden[part.clone()], count, h);
-            matmul(out, Write::Set, dlogits, Mat::new(self.head, v, h));
+            matmul(
+                self.precision,
+                out,
+                Write::Set,
+                dlogits,
+                Mat::new(self.head, v, h),
+            );
             let hidden = Mat::new(&self.hidden[part], count, h);
-            matmul(MatMut::new(dhead, v, h), write, dlogits.t(), hidden);
-            write = Write::Add;
+            if !dhead.is_empty() {
+                let dhead = MatMut::new(dhead, v, h);
+                matmul(self.precision, dhead, write, dlogits.t(), hidden);
+                write = Write::Add;
+            }
             scratch.give(logits);
         }
         if write == Write::Set {
