@@ -20,6 +20,12 @@ const BLOCK_ROWS: usize = 240;
 /// Columns of a block, whole tiles.
 const BLOCK_COLUMNS: usize = 1024;
 
+/// Lanes of the widest block.
+const MOST_LANES: usize = if BLOCK_COLUMNS > BLOCK_ROWS {
+    BLOCK_COLUMNS
+} else {
+    BLOCK_ROWS
+};
 /// Values of a lane that are rounded before they are turned.
 const TURNED: usize = 32;
 
@@ -75,68 +81,72 @@ impl<const W: usize> WithSimd for Pack<'_, W> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Self {
-            source,
-            lanes,
-            first,
-            depth,
-            panels,
-        } = self;
-        let pairs = depth.div_ceil(2);
-        let from = first * source.inner;
-        for (index, panel) in panels.chunks_exact_mut(W * pairs).enumerate() {
+        if self.source.inner == 1 {
+            self.turn();
+        } else {
+            self.join();
+        }
+    }
+}
+
+impl<const W: usize> Pack<'_, W> {
+    /// Values of a lane lie in one piece: they are rounded some at a time, then turned.
+    #[inline(always)]
+    fn turn(self) {
+        let pairs = self.depth.div_ceil(2);
+        for (index, panel) in self.panels.chunks_exact_mut(W * pairs).enumerate() {
             let start = index * W;
-            let width = W.min(lanes - start);
+            let width = W.min(self.lanes - start);
             let lines = panel.as_chunks_mut::<W>().0;
-            if source.inner == 1 {
-                // values of a lane lie in one piece: rounded some at a time, then turned
-                for (block, lines) in lines.chunks_mut(TURNED / 2).enumerate() {
-                    let from = from + block * TURNED;
-                    let count = TURNED.min(first + depth - from);
-                    let mut halves = [[0_u16; TURNED]; W];
-                    for (lane, halves) in halves.iter_mut().enumerate().take(width) {
-                        let values = &source.data[(start + lane) * source.lane + from..][..count];
-                        if let Ok(values) = <&[f32; TURNED]>::try_from(values) {
-                            for at in 0..TURNED {
-                                halves[at] = round(values[at]) as u16;
-                            }
-                        } else {
-                            for (half, &value) in halves.iter_mut().zip(values) {
-                                *half = round(value) as u16;
-                            }
+            for (block, lines) in lines.chunks_mut(TURNED / 2).enumerate() {
+                let from = block * TURNED;
+                let count = TURNED.min(self.depth - from);
+                let mut words = [[0_u32; TURNED / 2]; W];
+                for (lane, words) in words.iter_mut().enumerate().take(width) {
+                    let at = (start + lane) * self.source.lane + self.first + from;
+                    let (twos, rest) = self.source.data[at..][..count].as_chunks::<2>();
+                    if let Ok(twos) = <&[[f32; 2]; TURNED / 2]>::try_from(twos) {
+                        for at in 0..TURNED / 2 {
+                            words[at] = pair(twos[at][0], twos[at][1]);
+                        }
+                    } else {
+                        let twos = twos.iter().copied();
+                        let last = rest.iter().map(|&last| [last, 0.0]);
+                        for (word, two) in words.iter_mut().zip(twos.chain(last)) {
+                            *word = pair(two[0], two[1]);
                         }
                     }
-                    for (at, line) in lines.iter_mut().enumerate() {
-                        for lane in 0..W {
-                            let (even, odd) = (halves[lane][2 * at], halves[lane][2 * at + 1]);
-                            line[lane] = u32::from(even) | (u32::from(odd) << 16);
-                        }
-                    }
-                }
-            } else {
-                if width < W {
-                    lines.fill([0; W]);
                 }
                 for (at, line) in lines.iter_mut().enumerate() {
-                    let even = from + 2 * at * source.inner + start;
-                    let evens = &source.data[even..even + width];
-                    let odds = if 2 * at + 1 < depth {
-                        &source.data[even + source.inner..][..width]
-                    } else {
-                        &[]
-                    };
-                    if let (Ok(evens), Ok(odds)) =
-                        (<&[f32; W]>::try_from(evens), <&[f32; W]>::try_from(odds))
-                    {
-                        for lane in 0..W {
-                            line[lane] = pair(evens[lane], odds[lane]);
-                        }
-                    } else {
-                        for (lane, &even) in evens.iter().enumerate() {
-                            line[lane] = pair(even, odds.get(lane).copied().unwrap_or(0.0));
-                        }
+                    for lane in 0..W {
+                        line[lane] = words[lane][at];
                     }
                 }
+            }
+        }
+    }
+
+    /// Lanes lie side by side: all of an inner pair are joined before the next, in the order of the memory.
+    #[inline(always)]
+    fn join(self) {
+        let pairs = self.depth.div_ceil(2);
+        let mut words = [0_u32; MOST_LANES];
+        let words = &mut words[..self.lanes.next_multiple_of(W)];
+        for at in 0..pairs {
+            let even = (self.first + 2 * at) * self.source.inner;
+            let evens = &self.source.data[even..][..self.lanes];
+            if 2 * at + 1 < self.depth {
+                let odds = &self.source.data[even + self.source.inner..][..self.lanes];
+                for ((word, &even), &odd) in words.iter_mut().zip(evens).zip(odds) {
+                    *word = pair(even, odd);
+                }
+            } else {
+                for (word, &even) in words.iter_mut().zip(evens) {
+                    *word = pair(even, 0.0);
+                }
+            }
+            for (index, line) in words.as_chunks::<W>().0.iter().enumerate() {
+                self.panels[(index * pairs + at) * W..][..W].copy_from_slice(line);
             }
         }
     }
@@ -230,6 +240,24 @@ mod native {
             }
         }
     }
+}
+
+/// Products of one tile whose panels stay in the nearest cache, `rounds` times; returns 10¹² operations.
+pub(crate) fn peak(rounds: usize) -> f64 {
+    let (rows, columns) = ([[0x3f80_3f80; ROWS]; 16], [[0x3f80_3f80; COLUMNS]; 16]);
+    let (rows, columns) = (rows.as_slice().repeat(8), columns.as_slice().repeat(8));
+    let kernel = Kernel::of_this_machine();
+    let mut tile = [0.0; ROWS * COLUMNS];
+    let times = rounds / rows.len();
+    for _ in 0..times {
+        let out = Out {
+            values: std::hint::black_box(&mut tile),
+            stride: COLUMNS,
+            write: Write::Set,
+        };
+        kernel.tile(&rows, &columns, out);
+    }
+    (times * rows.len() * 2 * ROWS * COLUMNS * 2) as f64 / 1e12
 }
 
 /// A tile by fused multiply-adds.

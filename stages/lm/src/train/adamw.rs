@@ -189,12 +189,6 @@ simd_fn! {
     }
 }
 
-simd_fn! {
-    fn square_sum(values: &'a [T]) -> T {
-        vector::dot(values, values)
-    }
-}
-
 /// Euclidean norm over all values, in `f64` from block to block.
 pub(crate) fn global_norm<T: Real>(values: &[T], threads: usize) -> f64 {
     let mut sums = vec![0.0; values.len().div_ceil(1024)];
@@ -204,7 +198,7 @@ pub(crate) fn global_norm<T: Real>(values: &[T], threads: usize) -> f64 {
         .collect();
     in_parallel(blocks, threads, |(values, sums)| {
         for (values, sum) in values.chunks(1024).zip(sums) {
-            *sum = square_sum(values).to_f64();
+            *sum = vector::square_sum(values).to_f64();
         }
     });
     sums.iter().sum::<f64>().sqrt()
