@@ -177,6 +177,8 @@ fn head(threads: usize, precision: Precision) {
     let (hidden, head) = (values(n * h), values(v * h));
     let logprobs: Vec<f32> = (0..k).map(|at| -1.0 - 0.2 * at as f32).collect();
     let mut dheads: Vec<Vec<f32>> = (0..threads).map(|_| vec![0.0; v * h]).collect();
+    // touched, so that they are resident before the count begins
+    dheads.iter_mut().for_each(|dhead| dhead.fill(1.0));
     let before = resident();
     let begin = Instant::now();
     std::thread::scope(|scope| {

@@ -48,6 +48,12 @@ impl<T: Real> Head<'_, T> {
         })
     }
 
+    /// Room for the logits of the widest chunk: one buffer for all, as a larger one would lie beside a smaller.
+    fn room(&self, scratch: &mut Scratch<T>) -> Vec<T> {
+        let most = self.chunks().map(|(_, count)| count).max().unwrap_or(0);
+        scratch.take(most * self.vocabulary)
+    }
+
     fn logits(&self, first: usize, count: usize, logits: &mut [T]) {
         let hidden = &self.hidden[first * self.width..];
         let head = Mat::new(self.head, self.vocabulary, self.width).t();
@@ -63,14 +69,15 @@ impl<T: Real> Head<'_, T> {
 
     /// Calls `read` with each row's index and logits.
     pub fn read(&self, scratch: &mut Scratch<T>, mut read: impl FnMut(usize, &mut [T])) {
+        let mut room = self.room(scratch);
         for (first, count) in self.chunks() {
-            let mut logits = scratch.take(count * self.vocabulary);
-            self.logits(first, count, &mut logits);
+            let logits = &mut room[..count * self.vocabulary];
+            self.logits(first, count, logits);
             for (row, logits) in logits.chunks_exact_mut(self.vocabulary).enumerate() {
                 read(first + row, logits);
             }
-            scratch.give(logits);
         }
+        scratch.give(room);
     }
 
     /// Calls `replace` with each row's index and logits, which it replaces by their gradient; writes the
@@ -87,13 +94,14 @@ impl<T: Real> Head<'_, T> {
     ) {
         let (v, h) = (self.vocabulary, self.width);
         let mut write = Write::Set;
+        let mut room = self.room(scratch);
         for (first, count) in self.chunks() {
-            let mut logits = scratch.take(count * v);
-            self.logits(first, count, &mut logits);
+            let logits = &mut room[..count * v];
+            self.logits(first, count, logits);
             for (row, logits) in logits.chunks_exact_mut(v).enumerate() {
                 replace(first + row, logits);
             }
-            let dlogits = Mat::new(&logits, count, v);
+            let dlogits = Mat::new(logits, count, v);
             let part = first * h..(first + count) * h;
             let out = MatMut::new(&mut dhidden[part.clone()], count, h);
             matmul(
@@ -109,8 +117,8 @@ impl<T: Real> Head<'_, T> {
                 matmul(self.precision, dhead, write, dlogits.t(), hidden);
                 write = Write::Add;
             }
-            scratch.give(logits);
         }
+        scratch.give(room);
         if write == Write::Set {
             dhead.fill(T::ZERO);
         }
