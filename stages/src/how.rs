@@ -100,10 +100,6 @@ pub(crate) enum Precision {
 
 impl Precision {
     /// Whether it is the one that may go unsaid.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::F32
     }
