@@ -24,15 +24,19 @@ has() { [[ " $parts " == *" $1 "* ]]; }
 if has train; then
   for model in smollm2 qwen3-20m; do
     for loss in ce ckd; do
-      bench packed $model $loss keep 2 2
-      bench packed $model $loss recompute 2 2
-      for dtype in f32 bf16; do "$python" scripts/peers/torch_train.py train $model $loss $dtype 2; done
+      for dtype in f32 bf16; do
+        for keep in keep recompute; do
+          echo "$model $loss $keep $dtype: $(bench packed $model $loss $keep 2 2 $dtype)"
+        done
+        "$python" scripts/peers/torch_train.py train $model $loss $dtype 2
+      done
     done
   done
 fi
 if has head; then
-  bench head 1
-  bench head 2
+  for dtype in f32 bf16; do
+    for threads in 1 2; do bench head $threads $dtype; done
+  done
   "$python" scripts/peers/torch_train.py head 2048
 fi
 if has decode || has group; then

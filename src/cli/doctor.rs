@@ -9,6 +9,7 @@ use starling_cache::{Liveness, LocalStore, Owner, Store as _};
 use super::output::{self, Failure};
 use super::session::Session;
 use super::show::size;
+use crate::tools::speed;
 
 /// Look whether this machine and the store are fit for work; exits 5 when the store is not
 #[derive(Debug, Args)]
@@ -16,6 +17,10 @@ pub(crate) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+    /// Measure instead how fast this machine computes what language models need, and what share that is of the most it
+    /// was measured to do; takes some ten seconds
+    #[arg(long)]
+    bench: bool,
 }
 
 /// Less free space than this is worth a word.
@@ -45,6 +50,9 @@ impl Finding {
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
+        if self.bench {
+            return speed::print(self.json);
+        }
         let mut found = machine();
         let store = session.store();
         let usable = match &store {

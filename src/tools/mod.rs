@@ -14,3 +14,4 @@ pub(crate) mod score;
 mod score_acebench;
 mod score_bfcl;
 mod score_reward;
+pub(crate) mod speed;

@@ -13,6 +13,7 @@ mod endpoint;
 mod equivalence;
 mod evaluation;
 mod examine;
+mod how;
 mod masks;
 mod model;
 mod prompts;

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use starling_contract::StageError;
 use starling_lm::config::ModelConfig;
-use starling_lm::load::{Checkpoint, SaveOptions};
+use starling_lm::decoder::LoraConfig;
+use starling_lm::load::{Checkpoint, SaveOptions, save_adapter};
 use starling_lm::tokenizer::Tokenizer;
+use starling_lm::weights::Weights;
 
 use crate::chat::lm;
 use crate::cost::{Lineage, Work};
@@ -13,12 +15,17 @@ use crate::cost::{Lineage, Work};
 /// The weights file of a checkpoint.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
+/// The folder inside a checkpoint that holds the adapter it was trained with.
+const ADAPTER: &str = "adapter";
+
 /// A model with everything needed to save it again.
 pub(crate) struct Model {
     /// Configuration, weights, tokenizer files.
     pub(crate) checkpoint: Checkpoint,
     /// What it cost so far.
     pub(crate) lineage: Lineage,
+    /// The adapter that it was trained with, which the weights have in them already.
+    pub(crate) adapter: Option<(LoraConfig, Weights)>,
 }
 
 impl Model {
@@ -28,6 +35,7 @@ impl Model {
         Ok(Self {
             checkpoint,
             lineage: Lineage::read(folder)?,
+            adapter: None,
         })
     }
 
@@ -46,6 +54,9 @@ impl Model {
         self.checkpoint
             .save(folder, SaveOptions::default())
             .map_err(lm)?;
+        if let Some((config, tensors)) = &self.adapter {
+            save_adapter(&folder.join(ADAPTER), config, tensors).map_err(lm)?;
+        }
         self.lineage.finish_with(folder, WEIGHTS, work, other)
     }
 

@@ -62,6 +62,7 @@ tail = 0.0
 top-k = 420
 on-policy = 0.5
 max-new-tokens = 48
+lora.rank = 4
 updates = 6
 batch = 8
 optimizer.lr = 1e-3
@@ -73,6 +74,21 @@ inputs.model = "student.model"
 inputs.prompts = "rows.rows"
 inputs.rollouts.teacher = "rollouts.rollouts"
 inputs.rollouts.own = "own.rollouts"
+lora = { rank = 4 }
+precision = "bf16"
+updates = 6
+batch = 8
+optimizer.lr = 1e-3
+snapshot-seconds = 0.0
+
+# An adapter alone learns, in products of bfloat16.
+[stage.adapted]
+kind = "sft"
+inputs.model = "student.model"
+inputs.rows = "rows.rows"
+lora = { rank = 4, alpha = 8.0, targets = ["q_proj", "v_proj", "down_proj"] }
+precision = "bf16"
+recompute = true
 updates = 6
 batch = 8
 optimizer.lr = 1e-3
@@ -87,6 +103,7 @@ estimator = "rloo"
 clip-high = 0.28
 kl-in = "reward"
 kl-estimator = "k1"
+lora.rank = 4
 updates = 3
 prompts = 8
 samples = 4
@@ -151,7 +168,8 @@ fn pipeline() -> String {
     format!("{BEGINNING}{REST}")
 }
 
-const METHODS: [&str; 10] = [
+const METHODS: [&str; 11] = [
+    "adapted",
     "judged",
     "offline",
     "gkd",
@@ -216,6 +234,21 @@ fn every_method_runs_and_threads_change_no_byte() {
     let sampled = curve(&space, "one", "gkd").len();
     assert_eq!(sampled, 6);
     answers_are_kept(&space);
+
+    // An adapter is saved beside the model that has it merged.
+    let files = &shown(&space, "one", "adapted")["outputs"]["model"]["files"];
+    let named = |name: &str| {
+        files
+            .as_array()
+            .expect("files")
+            .iter()
+            .any(|f| f["file"] == name)
+    };
+    assert!(named("model.safetensors"), "{files}");
+    assert!(
+        named("adapter/adapter_config.json") && named("adapter/adapter_model.safetensors"),
+        "{files}"
+    );
 
     // What is exported loads, and the card tells of it.
     let files = &shown(&space, "one", "exported")["outputs"]["model"]["files"];
@@ -337,6 +370,7 @@ fn what_contradicts_itself_is_said() {
         ("dpo.label-smoothing=0.5", "label-smoothing"),
         ("gspo.filter.rounds=0", "rounds"),
         ("toolrl.dual-clip=0.5", "dual-clip"),
+        ("adapted.lora.rank=0", "rank"),
     ] {
         let said = space.starling(&format!("plan p.toml --set {set}"));
         assert_eq!(said.code, 3, "{}", said.all());

@@ -1,14 +1,17 @@
 //! Updates per second of the two training workloads.
 //!
 //! `cargo bench -p starling-lm --bench train_step -- [tiny|topk|small] [THREADS] [UPDATES]`, and for the comparison with
-//! PyTorch (`scripts/bench/lm.sh`) `-- packed smollm2|qwen3-20m ce|ckd keep|recompute [THREADS] [UPDATES]`: 4,096 tokens in
-//! 4 sequences with a loss everywhere, `-- grouped …`: 8 answers of 128 tokens to each of 2 prompts of 512, and
-//! `-- head [THREADS]`: head and distillation loss alone at a vocabulary of 151,936.
+//! PyTorch (`scripts/bench/lm.sh`) `-- packed smollm2|qwen3-20m ce|ckd keep|recompute [THREADS] [UPDATES] [f32|bf16] [RANK]`:
+//! 4,096 tokens in 4 sequences with a loss everywhere (a rank trains an adapter of all matrices), `-- grouped …`: 8
+//! answers of 128 tokens to each of 2 prompts of 512, and `-- head [THREADS] [f32|bf16]`: head and distillation loss alone
+//! at a vocabulary of 151,936.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 use std::time::Instant;
 
+use starling_lm::decoder::{LoraConfig, Targets};
+use starling_lm::kernels::Precision;
 use starling_lm::loss::TopKSettings;
 use starling_lm::rng::SplitMix64;
 use starling_lm::train::{LossTarget, Schedule, Sequence, TopKTarget, TrainConfig, Trainer};
@@ -41,11 +44,21 @@ fn main() -> Result<(), LmError> {
                 &batch,
                 argument(4).parse().unwrap_or(2),
                 argument(5).parse().unwrap_or(2),
-                argument(3) == "recompute",
+                TrainConfig {
+                    recompute: argument(3) == "recompute",
+                    precision: precision(argument(6)),
+                    lora: argument(7).parse().ok().map(|rank| LoraConfig {
+                        rank,
+                        alpha: 2.0 * rank as f64,
+                        targets: Targets::ALL,
+                        seed: 0,
+                    }),
+                    ..TrainConfig::new(Schedule::constant(1e-4))
+                },
             )
         }
         "head" => {
-            head(argument(1).parse().unwrap_or(1));
+            head(argument(1).parse().unwrap_or(1), precision(argument(2)));
             Ok(())
         }
         "small" => run(
@@ -69,6 +82,13 @@ fn main() -> Result<(), LmError> {
             threads,
             updates.unwrap_or(40),
         ),
+    }
+}
+
+fn precision(name: &str) -> Precision {
+    match name {
+        "bf16" => Precision::Bf16,
+        _ => Precision::F32,
     }
 }
 
@@ -143,7 +163,7 @@ fn grouped(mut batch: Vec<Sequence>, size: usize, prompt: usize) -> Vec<Sequence
 }
 
 /// Forward and backward of head and distillation loss: vocabulary 151,936, width 1,024, 2,048 positions.
-fn head(threads: usize) {
+fn head(threads: usize, precision: Precision) {
     use starling_lm::decoder::Scratch;
     use starling_lm::loss::head::Head;
     use starling_lm::loss::topk::{self, Teacher, TopKRoom};
@@ -157,6 +177,8 @@ fn head(threads: usize) {
     let (hidden, head) = (values(n * h), values(v * h));
     let logprobs: Vec<f32> = (0..k).map(|at| -1.0 - 0.2 * at as f32).collect();
     let mut dheads: Vec<Vec<f32>> = (0..threads).map(|_| vec![0.0; v * h]).collect();
+    // touched, so that they are resident before the count begins
+    dheads.iter_mut().for_each(|dhead| dhead.fill(1.0));
     let before = resident();
     let begin = Instant::now();
     std::thread::scope(|scope| {
@@ -171,6 +193,7 @@ fn head(threads: usize) {
                     head,
                     width: h,
                     vocabulary: v,
+                    precision,
                 };
                 whole.differentiate(&mut dhidden, dhead, &mut scratch, |row, logits| {
                     let first = row as u32 * 37;
@@ -252,7 +275,8 @@ fn run(
     threads: usize,
     updates: usize,
 ) -> Result<(), LmError> {
-    run_with(name, config, batch, threads, updates, false)
+    let settings = TrainConfig::new(Schedule::constant(1e-4));
+    run_with(name, config, batch, threads, updates, settings)
 }
 
 fn run_with(
@@ -261,13 +285,12 @@ fn run_with(
     batch: &[Sequence],
     threads: usize,
     updates: usize,
-    recompute: bool,
+    settings: TrainConfig,
 ) -> Result<(), LmError> {
     let weights = Weights::init(config, 1)?;
     let settings = TrainConfig {
         threads,
-        recompute,
-        ..TrainConfig::new(Schedule::constant(1e-4))
+        ..settings
     };
     let mut trainer = Trainer::<f32>::new(config, &weights, settings)?;
     drop(weights);

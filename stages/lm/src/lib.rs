@@ -11,6 +11,7 @@ pub mod memory;
 pub mod policy;
 pub mod rng;
 pub mod score;
+pub mod speed;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

@@ -11,7 +11,7 @@ pub struct TrainingMemory {
     pub parameters: usize,
     /// Both moments of the optimizer.
     pub moments: usize,
-    /// The total and each thread's own gradients.
+    /// The sum, and each thread's own of the head.
     pub gradients: usize,
     /// What layers keep for the backward pass, over all threads.
     pub kept: usize,
@@ -31,28 +31,22 @@ impl TrainingMemory {
         let values = Layout::new(config).map_or(0, |layout| layout.len());
         let (h, i) = (config.hidden_size, config.intermediate_size);
         let (q, k) = (config.query_size(), config.key_size());
-        let norms = if config.architecture.has_qk_norm() {
-            config.num_attention_heads + config.num_key_value_heads
-        } else {
-            0
-        };
-        // input; projections; turned queries and keys; attended; log-sum-exp and 1/rms; middle; gate and up
-        let layer =
-            (q + 2 * k) + (q + k) + q + (config.num_attention_heads + norms + 2) + h + 2 * i;
+        // projections; attended; log-sum-exp and 1/rms; middle; gate and up
+        let layer = (q + 2 * k) + q + (config.num_attention_heads + 2) + h + 2 * i;
         let layers = config.num_hidden_layers;
         let kept = if recompute {
             layers * h + layer
         } else {
             layers * (h + layer)
         };
-        // gradients of one layer, the output and its norm, and scores of a tile
-        let passing = (q + 2 * k) + (q + k) + 2 * q + 3 * h + i + 3 * h;
+        // gradients of one layer, turned queries and keys, the output and its norm, and scores of a tile
+        let passing = (q + 2 * k) + 2 * (q + k) + q + 3 * h + i + 3 * h;
         let scores = 2 * 64 * sequence;
         let head = rows_at_once(config.vocab_size).min(chunk_tokens) * config.vocab_size;
         Self {
             parameters: 4 * values,
             moments: 8 * values,
-            gradients: 4 * values * (threads + 1),
+            gradients: 4 * (values + threads * config.vocab_size * h),
             kept: 4 * threads * chunk_tokens * kept,
             room: 4 * threads * (chunk_tokens * passing + scores + head),
         }

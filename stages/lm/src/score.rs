@@ -131,6 +131,7 @@ fn score_chunk(
         head: decoder.head(),
         width: decoder.config().hidden_size,
         vocabulary: decoder.config().vocab_size,
+        precision: decoder.precision(),
     };
     let mut scores = vec![Scores::default(); requests.len()];
     let (mut room, mut order) = (Vec::new(), Vec::new());

@@ -85,8 +85,8 @@ fn one() -> f64 {
 
 impl Stage for Dpo {
     const KIND: &'static str = "dpo";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: gradients are added in another order. 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "learns to prefer right answers to wrong ones (DPO, IPO)";
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
     const STOPS: &'static [&'static str] = training::STOPS;
@@ -152,7 +152,9 @@ impl Stage for Dpo {
             ));
         }
         write(&context.output("pairs"), &pairs)?;
-        let decoder = Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+        let decoder = Decoder::new(model.config(), &model.checkpoint.weights)
+            .map_err(lm)?
+            .computing_in(p.how().products());
         let threads = context.threads();
         let every: Vec<&Ranked> = pairs.iter().collect();
         let reference: Vec<[f64; 2]> = read(&decoder, &every, threads)?

@@ -211,6 +211,7 @@ fn save(checkpoint: Checkpoint, to: &Path) -> Result<(), StageError> {
     let model = Model {
         checkpoint,
         lineage: Lineage::default(),
+        adapter: None,
     };
     let work = model.work(ModelInit::KIND, 0, 0, 0);
     model.save(to, work)

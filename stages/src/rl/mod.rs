@@ -252,9 +252,9 @@ mod defaults {
 
 impl Stage for Rl {
     const KIND: &'static str = "rl";
-    /// 3: every answer is kept (`samples`); the curve has more columns. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
+    /// 4: gradients are added in another order. 3: every answer is kept (`samples`); the curve has more columns. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
@@ -347,7 +347,8 @@ impl Stage for Rl {
         let tokenizer = model.tokenizer()?;
         let all = prompts::read(context.input("prompts")?, "prompts", &tokenizer, None)?;
         let reference = if p.kl > 0.0 {
-            Some(Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?)
+            let decoder = Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+            Some(decoder.computing_in(p.how().products()))
         } else {
             None
         };

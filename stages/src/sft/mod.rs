@@ -43,9 +43,9 @@ training_params! {
 
 impl Stage for Sft {
     const KIND: &'static str = "sft";
-    /// 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once.
+    /// 3: gradients are added in another order. 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once.
     /// 1: first.
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
     const WORK: &'static [&'static str] = &["updates", "batch"];
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;

@@ -8,7 +8,12 @@ use starling_contract::Complaint;
 use super::Training;
 
 /// Parameters of training kinds that change no byte.
-pub(crate) const NEUTRAL: &[&str] = &["snapshot-seconds", "snapshot-every", "snapshots-kept"];
+pub(crate) const NEUTRAL: &[&str] = &[
+    "recompute",
+    "snapshot-seconds",
+    "snapshot-every",
+    "snapshots-kept",
+];
 /// Those that say where training stops.
 pub(crate) const STOPS: &[&str] = &["stop-after"];
 
@@ -43,6 +48,16 @@ macro_rules! training_params {
             /// one that never stopped; lowered, it is served from a snapshot if there is one.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             stop_after: Option<u64>,
+            /// Train an adapter of low rank in place of the weights; it is saved beside the merged model, in `adapter/`.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            lora: Option<$crate::how::Lora>,
+            /// What products of matrices are computed in.
+            #[serde(default, skip_serializing_if = "crate::how::Precision::is_default")]
+            precision: $crate::how::Precision,
+            /// Compute layers twice instead of keeping their intermediates: less memory, a third more work; changes
+            /// no byte.
+            #[serde(default)]
+            recompute: bool,
             /// Tokens of sequences computed at a time by a thread; more is faster until the cache is full.
             #[serde(default = "crate::training::chunk_tokens")]
             chunk_tokens: usize,
@@ -73,12 +88,22 @@ macro_rules! training_params {
                 complaints
             }
 
+            /// How updates are computed.
+            fn how(&self) -> $crate::how::How<'_> {
+                $crate::how::How {
+                    lora: self.lora.as_ref(),
+                    precision: self.precision,
+                    recompute: self.recompute,
+                }
+            }
+
             /// What to train and for how long.
             fn training(&self, rules: $crate::training::Rules) -> $crate::training::Training<'_> {
                 $crate::training::Training {
                     updates: self.updates,
                     stop_after: self.stop_after,
                     optimizer: &self.optimizer,
+                    how: self.how(),
                     chunk_tokens: self.chunk_tokens,
                     snapshot_seconds: self.snapshot_seconds,
                     snapshot_every: self.snapshot_every,
@@ -113,5 +138,6 @@ pub(crate) fn check(
         .into_iter()
         .filter(|(_, good, _)| !good)
         .map(|(param, _, what)| Complaint::new(param, what))
+        .chain(training.how.check())
         .collect()
 }

@@ -14,6 +14,7 @@ use super::guards::{Rules, Then, Trip};
 use super::state::{State, write_lines};
 use super::{Batch, Counts, Optimizer, SnapshotClock, Step, Trouble};
 use crate::chat::lm;
+use crate::how::How;
 use crate::model::Model;
 use crate::samples::Log;
 
@@ -25,6 +26,8 @@ pub(crate) struct Training<'a> {
     pub(crate) stop_after: Option<u64>,
     /// How weights move.
     pub(crate) optimizer: &'a Optimizer,
+    /// How updates are computed.
+    pub(crate) how: How<'a>,
     /// Tokens of sequences computed at a time by a thread.
     pub(crate) chunk_tokens: usize,
     /// Seconds between snapshots.
@@ -146,6 +149,7 @@ impl Training<'_> {
         }
         write_lines(curve, &state.rows)?;
         model.checkpoint.weights = trainer.weights().map_err(lm)?;
+        model.adapter = trainer.adapter().map_err(lm)?;
         Ok(Trained {
             counts: state.counts,
             updates: state.update,
@@ -164,10 +168,11 @@ impl Training<'_> {
             threads,
             ..TrainConfig::new(self.optimizer.schedule(self.updates))
         };
+        let config = self.how.apply(config)?;
         let weights = std::mem::take(&mut checkpoint.weights);
         if fresh {
             // Shows once that every tensor can learn: a gradient that is cut off stays cut off.
-            probe(&checkpoint.config, &weights).map_err(lm)?;
+            probe(&checkpoint.config, &weights, config).map_err(lm)?;
         }
         Trainer::new(&checkpoint.config, &weights, config).map_err(lm)
     }

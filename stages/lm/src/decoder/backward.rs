@@ -1,11 +1,14 @@
 //! The backward pass: each step mirrors one of the forward pass, in reverse.
 //!
-//! Matrix gradients are written, not added, so a gradient buffer need not be zeroed first. Only the
-//! embedding gathers from two places: the head writes it first, or it is zeroed, and the tokens then add.
+//! Gradients of parameters go to a [`Sink`], each once. Only an embedding that is also the head gathers from two
+//! places: the head writes its gradient first, and the tokens then add.
+
+use std::ops::Range;
 
 use super::forward::{LayerSaved, Saved, Tokens};
 use super::layout::LayerSlots;
-use super::{Decoder, Gradients, Scratch};
+use super::sums::Sink;
+use super::{Decoder, Scratch};
 use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
 use crate::kernels::{Real, attention, embedding, norm, rope, swiglu, vector};
 
@@ -13,28 +16,24 @@ impl<T: Real> Decoder<T> {
     /// Gradients of all parameters below the head, from the gradient on the hidden states that
     /// [`Self::forward`] returned (`[rows, h]`, used as room).
     ///
-    /// The head's own gradient must be in `gradients` already.
+    /// `dhead` is the head's own gradient, `[v, h]`; empty when the sink takes none.
     pub(crate) fn backward(
         &self,
         mut saved: Saved<T>,
         dhidden: &mut [T],
-        gradients: &mut Gradients<T>,
+        dhead: &mut [T],
+        sink: &Sink<'_, '_, T>,
         scratch: &mut Scratch<T>,
     ) {
-        let grads = &mut gradients.values;
         let h = self.config.hidden_size;
-        let mut row = scratch.take(h);
-        let weight = self.slot(&self.layout.final_norm);
-        let dweight = &mut grads[self.layout.final_norm.clone()];
-        norm::rms_norm_backward(
+        self.norm_backward(
+            &self.layout.final_norm,
             &saved.output,
-            weight,
             &saved.output_inverse,
             dhidden,
-            dweight,
-            &mut row,
+            sink,
+            scratch,
         );
-        scratch.give(row);
         let mut dx = scratch.copy(dhidden);
         for layer in (0..self.layout.layers.len()).rev() {
             let x = &saved.inputs[layer];
@@ -45,14 +44,16 @@ impl<T: Real> Decoder<T> {
                 scratch.give(out);
                 kept
             });
-            dx = self.layer_backward(layer, x, kept, dx, &saved.tokens, rows, grads, scratch);
+            dx = self.layer_backward(layer, x, kept, dx, &saved.tokens, rows, sink, scratch);
         }
-        let slot = self.layout.embedding.clone();
-        if self.layout.head != slot {
-            grads[slot.clone()].fill(T::ZERO);
-        }
+        let (embedding, head) = (&self.layout.embedding, &self.layout.head);
         let ids = saved.ids.iter().map(|&id| id as usize);
-        embedding::scatter_add(&dx, h, ids, &mut grads[slot]);
+        if head == embedding && sink.takes_all() {
+            embedding::scatter_add(&dx, h, ids, dhead);
+        } else {
+            sink.table(embedding, |sum| embedding::scatter_add(&dx, h, ids, sum));
+        }
+        sink.vector(head, dhead);
         scratch.give(dx);
         saved.recycle(scratch);
     }
@@ -69,7 +70,7 @@ impl<T: Real> Decoder<T> {
         dout: Vec<T>,
         tokens: &Tokens,
         rows: Option<&[usize]>,
-        grads: &mut [T],
+        sink: &Sink<'_, '_, T>,
         scratch: &mut Scratch<T>,
     ) -> Vec<T> {
         let slots = &self.layout.layers[layer];
@@ -78,7 +79,7 @@ impl<T: Real> Decoder<T> {
             self.config.hidden_size,
             self.config.query_size(),
         );
-        let dmiddle = self.feed_forward_backward(slots, &mut saved, dout, grads, scratch);
+        let dmiddle = self.feed_forward_backward(slots, &mut saved, dout, sink, scratch);
         let m = dmiddle.len() / h;
         let attended = if rows.is_some() {
             &saved.attended_rows
@@ -88,9 +89,14 @@ impl<T: Real> Decoder<T> {
         let mut dattended = scratch.take(m * q);
         let d = Mat::new(&dmiddle, m, h);
         let matrix = Mat::new(self.slot(&slots.output), h, q);
-        matmul(MatMut::new(&mut dattended, m, q), Write::Set, d, matrix);
-        let dmatrix = MatMut::new(&mut grads[slots.output.clone()], h, q);
-        matmul(dmatrix, Write::Set, d.t(), Mat::new(attended, m, q));
+        matmul(
+            self.precision,
+            MatMut::new(&mut dattended, m, q),
+            Write::Set,
+            d,
+            matrix,
+        );
+        sink.matrix(&slots.output, d, Mat::new(attended, m, q), scratch);
         let (mut dx, dattended) = match rows {
             None => (dmiddle, dattended),
             Some(rows) => {
@@ -106,7 +112,7 @@ impl<T: Real> Decoder<T> {
                 (dx, all)
             }
         };
-        let dnormed = self.attention_backward(slots, x, &saved, dattended, tokens, grads, scratch);
+        let dnormed = self.attention_backward(slots, x, &saved, dattended, tokens, sink, scratch);
         vector::add_assign(&mut dx, &dnormed);
         scratch.give(dnormed);
         saved.recycle(scratch);
@@ -119,7 +125,7 @@ impl<T: Real> Decoder<T> {
         slots: &LayerSlots,
         saved: &mut LayerSaved<T>,
         mut dout: Vec<T>,
-        grads: &mut [T],
+        sink: &Sink<'_, '_, T>,
         scratch: &mut Scratch<T>,
     ) -> Vec<T> {
         let (h, i) = (self.config.hidden_size, self.config.intermediate_size);
@@ -127,25 +133,32 @@ impl<T: Real> Decoder<T> {
         let mut inner = scratch.take(m * i);
         let d = Mat::new(&dout, m, h);
         let down = Mat::new(self.slot(&slots.down), h, i);
-        matmul(MatMut::new(&mut inner, m, i), Write::Set, d, down);
+        matmul(
+            self.precision,
+            MatMut::new(&mut inner, m, i),
+            Write::Set,
+            d,
+            down,
+        );
         swiglu::swiglu_backward(&mut saved.gate_up, i, &mut inner);
-        let dmatrix = MatMut::new(&mut grads[slots.down.clone()], h, i);
-        matmul(dmatrix, Write::Set, d.t(), Mat::new(&inner, m, i));
+        sink.matrix(&slots.down, d, Mat::new(&inner, m, i), scratch);
         scratch.give(inner);
 
         let weight = self.slot(&slots.inner_norm);
         let mut normed = scratch.take(m * h);
         norm::rms_norm_again(&saved.middle, weight, &saved.middle_inverse, &mut normed);
         let dgate_up = Mat::new(&saved.gate_up, m, 2 * i);
-        let dmatrix = MatMut::new(&mut grads[slots.gate_up.clone()], 2 * i, h);
-        matmul(dmatrix, Write::Set, dgate_up.t(), Mat::new(&normed, m, h));
+        sink.matrix(&slots.gate_up, dgate_up, Mat::new(&normed, m, h), scratch);
         let matrix = Mat::new(self.slot(&slots.gate_up), 2 * i, h);
-        matmul(MatMut::new(&mut normed, m, h), Write::Set, dgate_up, matrix);
-        let mut row = scratch.take(h);
-        let dweight = &mut grads[slots.inner_norm.clone()];
+        matmul(
+            self.precision,
+            MatMut::new(&mut normed, m, h),
+            Write::Set,
+            dgate_up,
+            matrix,
+        );
         let (x, inverse) = (&saved.middle, &saved.middle_inverse);
-        norm::rms_norm_backward(x, weight, inverse, &mut normed, dweight, &mut row);
-        scratch.give(row);
+        self.norm_backward(&slots.inner_norm, x, inverse, &mut normed, sink, scratch);
         vector::add_assign(&mut dout, &normed);
         scratch.give(normed);
         dout
@@ -163,37 +176,53 @@ impl<T: Real> Decoder<T> {
         saved: &LayerSaved<T>,
         dattended: Vec<T>,
         tokens: &Tokens,
-        grads: &mut [T],
+        sink: &Sink<'_, '_, T>,
         scratch: &mut Scratch<T>,
     ) -> Vec<T> {
         let (n, h) = (tokens.count(), self.config.hidden_size);
         let width = self.config.query_size() + 2 * self.config.key_size();
-        let dqkv = self.heads_backward(slots, saved, &dattended, tokens, grads, scratch);
+        let dqkv = self.heads_backward(slots, saved, &dattended, tokens, sink, scratch);
         scratch.give(dattended);
         if let Some(bias) = &slots.qkv_bias {
-            vector::column_sums(&dqkv, &mut grads[bias.clone()]);
+            let mut sums = scratch.take(width);
+            vector::column_sums(&dqkv, &mut sums);
+            sink.vector(bias, &sums);
+            scratch.give(sums);
         }
         let weight = self.slot(&slots.input_norm);
         let mut normed = scratch.take(n * h);
         norm::rms_norm_again(x, weight, &saved.input_inverse, &mut normed);
         let d = Mat::new(&dqkv, n, width);
-        let dmatrix = MatMut::new(&mut grads[slots.qkv.clone()], width, h);
-        matmul(dmatrix, Write::Set, d.t(), Mat::new(&normed, n, h));
+        sink.matrix(&slots.qkv, d, Mat::new(&normed, n, h), scratch);
         let matrix = Mat::new(self.slot(&slots.qkv), width, h);
-        matmul(MatMut::new(&mut normed, n, h), Write::Set, d, matrix);
-        let mut row = scratch.take(h);
-        let dweight = &mut grads[slots.input_norm.clone()];
-        norm::rms_norm_backward(
-            x,
-            weight,
-            &saved.input_inverse,
-            &mut normed,
-            dweight,
-            &mut row,
+        matmul(
+            self.precision,
+            MatMut::new(&mut normed, n, h),
+            Write::Set,
+            d,
+            matrix,
         );
-        scratch.give(row);
+        let inverse = &saved.input_inverse;
+        self.norm_backward(&slots.input_norm, x, inverse, &mut normed, sink, scratch);
         scratch.give(dqkv);
         normed
+    }
+
+    /// Replaces the gradient on a norm's output by that on its input.
+    fn norm_backward(
+        &self,
+        slot: &Range<usize>,
+        x: &[T],
+        inverse: &[T],
+        dy: &mut [T],
+        sink: &Sink<'_, '_, T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (mut row, mut dweight) = (scratch.take(slot.len()), scratch.take(slot.len()));
+        norm::rms_norm_backward(x, self.slot(slot), inverse, dy, &mut dweight, &mut row);
+        sink.vector(slot, &dweight);
+        scratch.give(row);
+        scratch.give(dweight);
     }
 
     /// From the gradient on the attention's output to that on the projections, `[n, q + 2·k]`.
@@ -203,7 +232,7 @@ impl<T: Real> Decoder<T> {
         saved: &LayerSaved<T>,
         dattended: &[T],
         tokens: &Tokens,
-        grads: &mut [T],
+        sink: &Sink<'_, '_, T>,
         scratch: &mut Scratch<T>,
     ) -> Vec<T> {
         let n = tokens.count();
@@ -211,13 +240,14 @@ impl<T: Real> Decoder<T> {
         let width = query + 2 * key;
         let mut dqkv = scratch.take(n * width);
         let (mut dq, mut dk) = (scratch.take(n * query), scratch.take(n * key));
+        let turned = self.turned(slots, &saved.qkv, tokens, scratch);
         let shape = self.attention_shape(tokens);
         let mut room = scratch.take(2 * shape.score_room());
         let values = (query + key).min(saved.qkv.len());
         let v = &saved.qkv[values..];
         let inputs = attention::Inputs {
-            q: &saved.q,
-            k: &saved.k,
+            q: &turned.q,
+            k: &turned.k,
             v,
             v_stride: width,
         };
@@ -236,21 +266,25 @@ impl<T: Real> Decoder<T> {
             &mut room,
         );
         scratch.give(room);
-        let mut turn_back =
-            |offset, slot: Option<&std::ops::Range<usize>>, inverse, d: &mut [T]| {
-                let norm = slot.map(|slot| {
-                    let dweight = &mut grads[slot.clone()];
-                    dweight.fill(T::ZERO);
-                    (self.slot(slot), dweight)
-                });
-                let (x, positions) = (&saved.qkv, &tokens.positions);
-                rope::heads_backward(
-                    x, width, offset, norm, &self.rope, positions, inverse, d, &mut dqkv,
-                );
-            };
+        let mut turn_back = |offset, slot: Option<&Range<usize>>, inverse: &[T], d: &mut [T]| {
+            let mut dweight = slot.map(|slot| scratch.take(slot.len()));
+            let norm = slot.zip(dweight.as_mut()).map(|(slot, dweight)| {
+                dweight.fill(T::ZERO);
+                (self.slot(slot), dweight.as_mut_slice())
+            });
+            let (x, positions) = (&saved.qkv, &tokens.positions);
+            rope::heads_backward(
+                x, width, offset, norm, &self.rope, positions, inverse, d, &mut dqkv,
+            );
+            if let Some((slot, dweight)) = slot.zip(dweight) {
+                sink.vector(slot, &dweight);
+                scratch.give(dweight);
+            }
+        };
         let norms = slots.head_norms.as_ref();
-        turn_back(0, norms.map(|(query, _)| query), &saved.q_inverse, &mut dq);
-        turn_back(query, norms.map(|(_, key)| key), &saved.k_inverse, &mut dk);
+        turn_back(0, norms.map(|(query, _)| query), &turned.q_inverse, &mut dq);
+        turn_back(query, norms.map(|(_, key)| key), &turned.k_inverse, &mut dk);
+        turned.recycle(scratch);
         scratch.give(dq);
         scratch.give(dk);
         dqkv

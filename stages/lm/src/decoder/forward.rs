@@ -28,14 +28,6 @@ pub(crate) struct LayerSaved<T> {
     pub(crate) input_inverse: Vec<T>,
     /// Projections before head norms and rotation, `[n, q + 2·k]`.
     pub(crate) qkv: Vec<T>,
-    /// Turned queries, `[n, q]`.
-    pub(crate) q: Vec<T>,
-    /// Turned keys, `[n, k]`.
-    pub(crate) k: Vec<T>,
-    /// 1/rms of query heads, `[n, heads]`; empty without head norms.
-    pub(crate) q_inverse: Vec<T>,
-    /// The same of key heads.
-    pub(crate) k_inverse: Vec<T>,
     /// Output of the attention, `[n, q]`.
     pub(crate) attended: Vec<T>,
     /// Log-sum-exp of the scores, `[n, heads]`.
@@ -55,10 +47,6 @@ impl<T: Real> LayerSaved<T> {
         for buffer in [
             self.input_inverse,
             self.qkv,
-            self.q,
-            self.k,
-            self.q_inverse,
-            self.k_inverse,
             self.attended,
             self.lse,
             self.attended_rows,
@@ -66,6 +54,26 @@ impl<T: Real> LayerSaved<T> {
             self.middle_inverse,
             self.gate_up,
         ] {
+            scratch.give(buffer);
+        }
+    }
+}
+
+/// Queries and keys as the attention sees them; cheap to compute again, so nobody keeps them.
+pub(crate) struct Turned<T> {
+    /// `[n, q]`.
+    pub(crate) q: Vec<T>,
+    /// `[n, k]`.
+    pub(crate) k: Vec<T>,
+    /// 1/rms of query heads, `[n, heads]`; empty without head norms.
+    pub(crate) q_inverse: Vec<T>,
+    /// The same of key heads.
+    pub(crate) k_inverse: Vec<T>,
+}
+
+impl<T: Real> Turned<T> {
+    pub(crate) fn recycle(self, scratch: &mut Scratch<T>) {
+        for buffer in [self.q, self.k, self.q_inverse, self.k_inverse] {
             scratch.give(buffer);
         }
     }
@@ -226,7 +234,13 @@ impl<T: Real> Decoder<T> {
         };
         let output = Mat::new(self.slot(&slots.output), h, q);
         let middle = MatMut::new(&mut saved.middle, m, h);
-        matmul(middle, Write::Add, Mat::new(attended, m, q), output.t());
+        matmul(
+            self.precision,
+            middle,
+            Write::Add,
+            Mat::new(attended, m, q),
+            output.t(),
+        );
         let out = self.feed_forward(slots, &mut saved, scratch);
         (saved, out)
     }
@@ -249,6 +263,7 @@ impl<T: Real> Decoder<T> {
         let mut qkv = scratch.take(n * width);
         let matrix = Mat::new(self.slot(&slots.qkv), width, h).t();
         matmul(
+            self.precision,
             MatMut::new(&mut qkv, n, width),
             Write::Set,
             Mat::new(&normed, n, h),
@@ -258,6 +273,46 @@ impl<T: Real> Decoder<T> {
         if let Some(bias) = &slots.qkv_bias {
             vector::add_row(&mut qkv, self.slot(bias));
         }
+        let turned = self.turned(slots, &qkv, tokens, scratch);
+        let shape = self.attention_shape(tokens);
+        let (mut attended, mut lse) = (
+            scratch.take(n * query),
+            scratch.take(n * config.num_attention_heads),
+        );
+        let mut room = scratch.take(shape.score_room());
+        let v = &qkv[(query + key).min(qkv.len())..];
+        let inputs = attention::Inputs {
+            q: &turned.q,
+            k: &turned.k,
+            v,
+            v_stride: width,
+        };
+        attention::attention(&shape, inputs, &mut attended, &mut lse, &mut room);
+        scratch.give(room);
+        turned.recycle(scratch);
+        LayerSaved {
+            input_inverse,
+            qkv,
+            attended,
+            lse,
+            attended_rows: Vec::new(),
+            middle: Vec::new(),
+            middle_inverse: Vec::new(),
+            gate_up: Vec::new(),
+        }
+    }
+
+    /// Normalised and turned queries and keys of the projections.
+    pub(super) fn turned(
+        &self,
+        slots: &LayerSlots,
+        qkv: &[T],
+        tokens: &Tokens,
+        scratch: &mut Scratch<T>,
+    ) -> Turned<T> {
+        let (config, n) = (&self.config, tokens.count());
+        let (query, key) = (config.query_size(), config.key_size());
+        let width = query + 2 * key;
         let (mut q, mut k) = (scratch.take(n * query), scratch.take(n * key));
         let (mut q_inverse, mut k_inverse) = (Vec::new(), Vec::new());
         let norms = slots.head_norms.as_ref();
@@ -268,7 +323,7 @@ impl<T: Real> Decoder<T> {
         let heads = |offset: usize, weight: Option<&[T]>, out: &mut [T], inverse: &mut [T]| {
             let (epsilon, positions) = (self.epsilon(), &tokens.positions);
             rope::heads_forward(
-                &qkv, width, offset, weight, epsilon, &self.rope, positions, out, inverse,
+                qkv, width, offset, weight, epsilon, &self.rope, positions, out, inverse,
             );
         };
         heads(
@@ -283,34 +338,11 @@ impl<T: Real> Decoder<T> {
             &mut k,
             &mut k_inverse,
         );
-        let shape = self.attention_shape(tokens);
-        let (mut attended, mut lse) = (
-            scratch.take(n * query),
-            scratch.take(n * config.num_attention_heads),
-        );
-        let mut room = scratch.take(shape.score_room());
-        let v = &qkv[(query + key).min(qkv.len())..];
-        let inputs = attention::Inputs {
-            q: &q,
-            k: &k,
-            v,
-            v_stride: width,
-        };
-        attention::attention(&shape, inputs, &mut attended, &mut lse, &mut room);
-        scratch.give(room);
-        LayerSaved {
-            input_inverse,
-            qkv,
+        Turned {
             q,
             k,
             q_inverse,
             k_inverse,
-            attended,
-            lse,
-            attended_rows: Vec::new(),
-            middle: Vec::new(),
-            middle_inverse: Vec::new(),
-            gate_up: Vec::new(),
         }
     }
 
@@ -335,6 +367,7 @@ impl<T: Real> Decoder<T> {
         let mut gate_up = scratch.take(m * 2 * i);
         let matrix = Mat::new(self.slot(&slots.gate_up), 2 * i, h).t();
         matmul(
+            self.precision,
             MatMut::new(&mut gate_up, m, 2 * i),
             Write::Set,
             Mat::new(&normed, m, h),
@@ -346,6 +379,7 @@ impl<T: Real> Decoder<T> {
         let mut out = scratch.copy(&saved.middle);
         let matrix = Mat::new(self.slot(&slots.down), h, i).t();
         matmul(
+            self.precision,
             MatMut::new(&mut out, m, h),
             Write::Add,
             Mat::new(&inner, m, i),

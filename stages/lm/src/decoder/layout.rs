@@ -80,6 +80,47 @@ impl Layout {
         })
     }
 
+    /// A layout of tensors that are no decoder's: it has places, and nothing else.
+    pub(crate) fn of_entries(entries: Vec<Entry>) -> Self {
+        Self {
+            entries,
+            embedding: 0..0,
+            layers: Vec::new(),
+            final_norm: 0..0,
+            head: 0..0,
+        }
+    }
+
+    /// What has a gradient of its own: joined groups, and tensors that belong to none; in their order, without gaps.
+    pub(crate) fn groups(&self) -> Vec<Range<usize>> {
+        if self.layers.is_empty() {
+            return self
+                .entries
+                .iter()
+                .map(|entry| entry.range.clone())
+                .collect();
+        }
+        let mut groups = vec![self.embedding.clone()];
+        for layer in &self.layers {
+            groups.extend([layer.input_norm.clone(), layer.qkv.clone()]);
+            groups.extend(layer.qkv_bias.clone());
+            if let Some((query, key)) = &layer.head_norms {
+                groups.extend([query.clone(), key.clone()]);
+            }
+            groups.extend([
+                layer.output.clone(),
+                layer.inner_norm.clone(),
+                layer.gate_up.clone(),
+                layer.down.clone(),
+            ]);
+        }
+        groups.push(self.final_norm.clone());
+        if self.head != self.embedding {
+            groups.push(self.head.clone());
+        }
+        groups
+    }
+
     /// Every tensor, in the order of their places.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -182,6 +223,9 @@ mod tests {
                 end = entry.range.end;
             }
             assert_eq!(layout.len(), end);
+            let groups = layout.groups();
+            let borders = groups.windows(2).all(|pair| pair[0].end == pair[1].start);
+            assert!(borders && groups[0].start == 0 && groups[groups.len() - 1].end == end);
         }
     }
 }

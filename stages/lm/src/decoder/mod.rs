@@ -5,12 +5,14 @@
 //! [`composed`]: slower, on any device, and what the tests compare with. Generation with a cache is
 //! elsewhere.
 
+pub(crate) mod adapter;
 mod backward;
 pub mod composed;
 mod forward;
 mod layout;
 mod packing;
 mod scratch;
+pub(crate) mod sums;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,10 +22,11 @@ use candle_core::{Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::LmError;
-use crate::kernels::Real;
 use crate::kernels::rope::RopeTable;
+use crate::kernels::{Precision, Real};
 use crate::weights::Weights;
 
+pub use adapter::{LoraConfig, TARGETS, Target, Targets};
 pub use forward::Keep;
 pub use layout::{Entry, Layout};
 pub(crate) use packing::groups;
@@ -37,6 +40,7 @@ pub struct Decoder<T = f32> {
     layout: Arc<Layout>,
     rope: Arc<RopeTable<T>>,
     params: Vec<T>,
+    precision: Precision,
 }
 
 impl<T: Real> Decoder<T> {
@@ -56,7 +60,19 @@ impl<T: Real> Decoder<T> {
                 .collect(),
             layout: Arc::new(layout),
             config: config.clone(),
+            precision: Precision::default(),
         })
+    }
+
+    /// The same, computing in another precision.
+    #[must_use]
+    pub fn computing_in(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What its products are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Its configuration.
@@ -98,7 +114,7 @@ impl<T: Real> Decoder<T> {
 }
 
 /// Slices of a layout as `f32` tensors.
-fn tensors<T: Real>(layout: &Layout, values: &[T]) -> Result<Weights, LmError> {
+pub(crate) fn tensors<T: Real>(layout: &Layout, values: &[T]) -> Result<Weights, LmError> {
     let mut tensors = BTreeMap::new();
     for entry in layout.entries() {
         let values: Vec<f32> = values[entry.range.clone()]

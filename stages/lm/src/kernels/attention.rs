@@ -4,7 +4,7 @@
 //! Works in tiles of [`TILE`] queries against all keys up to the tile's end, so no score matrix is larger than
 //! `[TILE, t]`. The forward keeps one log-sum-exp a query and head; the backward recomputes the scores.
 
-use super::gemm::{Mat, MatMut, Write, matmul};
+use super::gemm::{Mat, MatMut, Precision, Write, matmul};
 use super::vector::{dot, exp_in_place, max};
 use super::{Real, simd_fn};
 
@@ -172,7 +172,7 @@ pub(crate) fn attention<T: Real>(
         for (start, keys, column) in tile.spans() {
             let k = inputs.k_span(shape, tile, start, keys);
             let out = MatMut::strided(&mut scores[column..], rows, keys, all);
-            matmul(out, Write::Set, q, k.t());
+            matmul(Precision::F32, out, Write::Set, q, k.t());
         }
         let lse = &mut lse[(tile.start + tile.first) * shape.heads + tile.head..];
         let seen = tile.before_len + tile.first;
@@ -181,7 +181,13 @@ pub(crate) fn attention<T: Real>(
         for (start, keys, column) in tile.spans() {
             let v = inputs.v_span(shape, tile, start, keys);
             let p = Mat::strided(&scores[column..], rows, keys, all);
-            matmul(query_rows_mut(out, shape, tile), write, p, v);
+            matmul(
+                Precision::F32,
+                query_rows_mut(out, shape, tile),
+                write,
+                p,
+                v,
+            );
             write = Write::Add;
         }
     });
@@ -249,9 +255,9 @@ pub(crate) fn attention_backward<T: Real>(
             let k = inputs.k_span(shape, tile, start, keys);
             let v = inputs.v_span(shape, tile, start, keys);
             let scores = MatMut::strided(&mut p[column..], rows, keys, all);
-            matmul(scores, Write::Set, q, k.t());
+            matmul(Precision::F32, scores, Write::Set, q, k.t());
             let slopes = MatMut::strided(&mut ds[column..], rows, keys, all);
-            matmul(slopes, Write::Set, dout_tile, v.t());
+            matmul(Precision::F32, slopes, Write::Set, dout_tile, v.t());
         }
         let token = tile.start + tile.first;
         let from = token * shape.query_width() + tile.head * shape.dim;
@@ -270,14 +276,20 @@ pub(crate) fn attention_backward<T: Real>(
             let p = Mat::strided(&p[column..], rows, keys, all);
             let ds = Mat::strided(&ds[column..], rows, keys, all);
             let k = inputs.k_span(shape, tile, start, keys);
-            matmul(query_rows_mut(dq, shape, tile), write, ds, k);
+            matmul(
+                Precision::F32,
+                query_rows_mut(dq, shape, tile),
+                write,
+                ds,
+                k,
+            );
             write = Write::Add;
             let from = start * width + tile.key_head * shape.dim;
             let dk = MatMut::strided(&mut dk[from..], keys, shape.dim, width);
-            matmul(dk, Write::Add, ds.t(), q);
+            matmul(Precision::F32, dk, Write::Add, ds.t(), q);
             let from = start * v_stride + tile.key_head * shape.dim;
             let dv = MatMut::strided(&mut dv[from..], keys, shape.dim, v_stride);
-            matmul(dv, Write::Add, p.t(), dout_tile);
+            matmul(Precision::F32, dv, Write::Add, p.t(), dout_tile);
         }
     });
 }

@@ -5,6 +5,9 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use super::bf16;
+use super::gemm::{Mat, MatMut, Write, matmul_whole};
+
 /// `f32` or `f64`.
 pub trait Real:
     Copy
@@ -51,6 +54,9 @@ pub trait Real:
     fn is_finite(self) -> bool;
     /// IEEE 754's total order.
     fn total_cmp(&self, other: &Self) -> Ordering;
+    /// The product of matrices rounded to bfloat16, where this is `f32`.
+    #[doc(hidden)]
+    fn matmul_bf16(dst: MatMut<'_, Self>, write: Write, a: Mat<'_, Self>, b: Mat<'_, Self>);
 }
 
 impl Real for f32 {
@@ -94,6 +100,9 @@ impl Real for f32 {
     fn total_cmp(&self, other: &Self) -> Ordering {
         Self::total_cmp(self, other)
     }
+    fn matmul_bf16(dst: MatMut<'_, Self>, write: Write, a: Mat<'_, Self>, b: Mat<'_, Self>) {
+        bf16::matmul(dst, write, a, b);
+    }
 }
 
 impl Real for f64 {
@@ -136,6 +145,9 @@ impl Real for f64 {
     #[inline(always)]
     fn total_cmp(&self, other: &Self) -> Ordering {
         Self::total_cmp(self, other)
+    }
+    fn matmul_bf16(dst: MatMut<'_, Self>, write: Write, a: Mat<'_, Self>, b: Mat<'_, Self>) {
+        matmul_whole(dst, write, a, b);
     }
 }
 

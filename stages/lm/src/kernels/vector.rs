@@ -110,3 +110,35 @@ simd_fn! {
         }
     }
 }
+
+simd_fn! {
+    /// Σ v².
+    pub(crate) fn square_sum(values: &'a [T]) -> T {
+        dot(values, values)
+    }
+}
+
+/// Fused multiply-adds in registers alone, `rounds` times; returns 10¹² operations.
+pub(crate) fn peak(rounds: usize) -> f64 {
+    struct Chains(usize);
+    impl pulp::WithSimd for Chains {
+        type Output = f64;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) -> f64 {
+            // as many as hide the time that each takes, on any processor of today
+            const CHAINS: usize = 12;
+            let factor = simd.splat_f32s(std::hint::black_box(0.999));
+            let mut sums = [factor; CHAINS];
+            for _ in 0..self.0 {
+                for sum in &mut sums {
+                    *sum = simd.mul_add_f32s(factor, *sum, factor);
+                }
+            }
+            let sum = sums.into_iter().fold(factor, |a, b| simd.add_f32s(a, b));
+            std::hint::black_box(simd.reduce_sum_f32s(sum));
+            (self.0 * CHAINS * S::F32_LANES * 2) as f64 / 1e12
+        }
+    }
+    pulp::Arch::new().dispatch(Chains(rounds))
+}

@@ -5,6 +5,7 @@
 
 mod files;
 mod gguf;
+mod peft;
 mod safetensors;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::weights::Weights;
 
 pub use self::files::COMPANIONS;
 pub use self::gguf::{GgufPrecision, load_gguf, save_gguf};
+pub use self::peft::save_adapter;
 pub use self::safetensors::{Precision, SaveOptions};
 
 const CONFIG_FILE: &str = "config.json";

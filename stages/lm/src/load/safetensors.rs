@@ -158,6 +158,12 @@ pub(super) fn save(folder: &Path, weights: &Weights, options: SaveOptions) -> Re
     files::write(&folder.join(INDEX_FILE), format!("{index:#}\n").as_bytes())
 }
 
+/// Writes tensors as `f32` into one file.
+pub(super) fn save_whole(path: &Path, weights: &Weights) -> Result<(), LmError> {
+    let names: Vec<String> = weights.0.keys().cloned().collect();
+    save_file(path, weights, &names, Precision::F32)
+}
+
 /// The files that hold the weights: the whole file, or those of the index.
 fn weight_files(folder: &Path) -> Result<BTreeSet<PathBuf>, LmError> {
     let whole = folder.join(WHOLE_FILE);

@@ -1,8 +1,8 @@
 //! The output head, in chunks of rows: logits, a loss on each row, and the gradients.
 
 use crate::decoder::Scratch;
-use crate::kernels::Real;
 use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
+use crate::kernels::{Precision, Real};
 
 /// Logits that a chunk holds at least, when there are that many.
 const CHUNK_VALUES: usize = 1 << 18;
@@ -28,6 +28,8 @@ pub struct Head<'a, T> {
     pub width: usize,
     /// v.
     pub vocabulary: usize,
+    /// What products are computed in.
+    pub precision: Precision,
 }
 
 impl<T: Real> Head<'_, T> {
@@ -46,11 +48,18 @@ impl<T: Real> Head<'_, T> {
         })
     }
 
+    /// Room for the logits of the widest chunk: one buffer for all, as a larger one would lie beside a smaller.
+    fn room(&self, scratch: &mut Scratch<T>) -> Vec<T> {
+        let most = self.chunks().map(|(_, count)| count).max().unwrap_or(0);
+        scratch.take(most * self.vocabulary)
+    }
+
     fn logits(&self, first: usize, count: usize, logits: &mut [T]) {
         let hidden = &self.hidden[first * self.width..];
         let head = Mat::new(self.head, self.vocabulary, self.width).t();
         let logits = MatMut::new(logits, count, self.vocabulary);
         matmul(
+            self.precision,
             logits,
             Write::Set,
             Mat::new(hidden, count, self.width),
@@ -60,21 +69,22 @@ impl<T: Real> Head<'_, T> {
 
     /// Calls `read` with each row's index and logits.
     pub fn read(&self, scratch: &mut Scratch<T>, mut read: impl FnMut(usize, &mut [T])) {
+        let mut room = self.room(scratch);
         for (first, count) in self.chunks() {
-            let mut logits = scratch.take(count * self.vocabulary);
-            self.logits(first, count, &mut logits);
+            let logits = &mut room[..count * self.vocabulary];
+            self.logits(first, count, logits);
             for (row, logits) in logits.chunks_exact_mut(self.vocabulary).enumerate() {
                 read(first + row, logits);
             }
-            scratch.give(logits);
         }
+        scratch.give(room);
     }
 
     /// Calls `replace` with each row's index and logits, which it replaces by their gradient; writes the
     /// gradients on the hidden states and on the head.
     ///
     /// # Shapes
-    /// `dhidden` `[n, h]`, `dhead` `[v, h]`; both are overwritten.
+    /// `dhidden` `[n, h]`, `dhead` `[v, h]`, or empty when nobody wants it; both are overwritten.
     pub fn differentiate(
         &self,
         dhidden: &mut [T],
@@ -84,21 +94,31 @@ impl<T: Real> Head<'_, T> {
     ) {
         let (v, h) = (self.vocabulary, self.width);
         let mut write = Write::Set;
+        let mut room = self.room(scratch);
         for (first, count) in self.chunks() {
-            let mut logits = scratch.take(count * v);
-            self.logits(first, count, &mut logits);
+            let logits = &mut room[..count * v];
+            self.logits(first, count, logits);
             for (row, logits) in logits.chunks_exact_mut(v).enumerate() {
                 replace(first + row, logits);
             }
-            let dlogits = Mat::new(&logits, count, v);
+            let dlogits = Mat::new(logits, count, v);
             let part = first * h..(first + count) * h;
             let out = MatMut::new(&mut dhidden[part.clone()], count, h);
-            matmul(out, Write::Set, dlogits, Mat::new(self.head, v, h));
+            matmul(
+                self.precision,
+                out,
+                Write::Set,
+                dlogits,
+                Mat::new(self.head, v, h),
+            );
             let hidden = Mat::new(&self.hidden[part], count, h);
-            matmul(MatMut::new(dhead, v, h), write, dlogits.t(), hidden);
-            write = Write::Add;
-            scratch.give(logits);
+            if !dhead.is_empty() {
+                let dhead = MatMut::new(dhead, v, h);
+                matmul(self.precision, dhead, write, dlogits.t(), hidden);
+                write = Write::Add;
+            }
         }
+        scratch.give(room);
         if write == Write::Set {
             dhead.fill(T::ZERO);
         }

@@ -1,136 +1,81 @@
-//! Gradients of many chunks, added in the order of the chunks whatever the number of threads.
+//! Many chunks on some threads, their gradients added in the order of the chunks.
 //!
-//! Each thread computes a chunk into a buffer of its own and adds it to the total when all earlier chunks are in. So
-//! there are never more buffers than threads, plus the total.
+//! A thread takes the next chunk and computes it to its end; each part of the gradients waits for its turn, see
+//! [`Sums`]. The first of the chunks under way never waits, so all come to their end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use crate::decoder::{Gradients, Layout, Scratch};
+use crate::decoder::Scratch;
+use crate::decoder::sums::Sums;
 use crate::error::LmError;
 use crate::kernels::Real;
-use crate::kernels::vector::add_assign;
-
-use std::sync::Arc;
 
 /// What a thread keeps between chunks and updates.
 pub(crate) struct Worker<T> {
-    pub(crate) gradients: Gradients<T>,
+    /// Gradient on the head, which is made some rows at a time and so cannot wait its turn; empty when the head does
+    /// not learn.
+    pub(crate) dhead: Vec<T>,
     pub(crate) scratch: Scratch<T>,
 }
 
 impl<T: Real> Worker<T> {
-    pub(crate) fn new(layout: &Arc<Layout>) -> Self {
+    /// With room for so many values of the head.
+    pub(crate) fn new(head: usize) -> Self {
         Self {
-            gradients: Gradients::zeros(layout),
+            dhead: vec![T::ZERO; head],
             scratch: Scratch::new(),
         }
     }
 }
 
-/// State shared by the threads of one call.
-struct Turn<'a, T, S> {
-    next: usize,
-    stopped: bool,
-    total: &'a mut Gradients<T>,
-    stats: Vec<S>,
-    error: Option<LmError>,
-}
-
-/// Runs `work` for each chunk; it must write every gradient of its worker. Sets `total` to the sum and returns
-/// what the chunks returned, in their order.
+/// Runs `work` for each chunk, which must add to every part of `sums` as that chunk; returns what the chunks
+/// returned, in their order.
 ///
 /// # Errors
-/// The error of the earliest chunk that failed, as far as chunks were tried.
+/// The error of the earliest chunk that failed, as far as chunks were tried; the sums are worthless then.
 pub(crate) fn accumulate<T: Real, S: Send>(
     chunks: usize,
     workers: &mut [Worker<T>],
-    total: &mut Gradients<T>,
+    sums: &Sums<'_, T>,
     work: impl Fn(usize, &mut Worker<T>) -> Result<S, LmError> + Sync,
 ) -> Result<Vec<S>, LmError> {
-    if chunks == 0 {
-        total.values.fill(T::ZERO);
-        return Ok(Vec::new());
-    }
     let counter = AtomicUsize::new(0);
-    let turn = Turn {
-        next: 0,
-        stopped: false,
-        total,
-        stats: Vec::new(),
-        error: None,
-    };
-    let shared = (Mutex::new(turn), Condvar::new());
+    let results = Mutex::new(BTreeMap::new());
     let run = |worker: &mut Worker<T>| {
-        let stop = StopOnPanic(&shared);
-        loop {
+        let stop = StopOnPanic(sums);
+        while !sums.stopped() {
             let chunk = counter.fetch_add(1, Ordering::Relaxed);
-            if chunk >= chunks || !take_turn(chunk, worker, &shared, &work) {
+            if chunk >= chunks {
                 break;
             }
+            let result = work(chunk, worker);
+            if result.is_err() {
+                sums.stop();
+            }
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+            results.insert(chunk, result);
         }
         std::mem::forget(stop);
     };
     let (mine, others) = workers.split_at_mut(1);
     std::thread::scope(|scope| {
-        for worker in others.iter_mut().take(chunks - 1) {
+        for worker in others.iter_mut().take(chunks.saturating_sub(1)) {
             scope.spawn(|| run(worker));
         }
         run(&mut mine[0]);
     });
-    let turn = shared
-        .0
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    turn.error.map_or(Ok(turn.stats), Err)
-}
-
-/// Computes a chunk, waits for the earlier ones, adds it. Returns whether to go on.
-fn take_turn<T: Real, S>(
-    chunk: usize,
-    worker: &mut Worker<T>,
-    shared: &(Mutex<Turn<'_, T, S>>, Condvar),
-    work: &impl Fn(usize, &mut Worker<T>) -> Result<S, LmError>,
-) -> bool {
-    let result = work(chunk, worker);
-    let (turn, changed) = shared;
-    let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-    while turn.next != chunk && !turn.stopped {
-        turn = changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
-    }
-    if turn.stopped {
-        return false;
-    }
-    match result {
-        Ok(stats) => {
-            if chunk == 0 {
-                std::mem::swap(&mut turn.total.values, &mut worker.gradients.values);
-            } else {
-                add_assign(&mut turn.total.values, &worker.gradients.values);
-            }
-            turn.stats.push(stats);
-            turn.next += 1;
-        }
-        Err(error) => {
-            turn.error = Some(error);
-            turn.stopped = true;
-        }
-    }
-    changed.notify_all();
-    !turn.stopped
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.into_values().collect()
 }
 
 /// Lets waiting threads go when this one panics.
-struct StopOnPanic<'s, 'a, T, S>(&'s (Mutex<Turn<'a, T, S>>, Condvar));
+struct StopOnPanic<'s, 'a, T: Real>(&'s Sums<'a, T>);
 
-impl<T, S> Drop for StopOnPanic<'_, '_, T, S> {
+impl<T: Real> Drop for StopOnPanic<'_, '_, T> {
     fn drop(&mut self) {
-        self.0
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stopped = true;
-        self.0.1.notify_all();
+        self.0.stop();
     }
 }
 
@@ -161,13 +106,15 @@ pub(crate) fn cut(lens: &[usize], limit: usize) -> Vec<std::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Architecture;
-    use crate::weights::tests::tiny;
+    use crate::decoder::sums::Sink;
+    use crate::kernels::Precision;
 
-    fn workers(count: usize) -> (Vec<Worker<f32>>, Gradients<f32>) {
-        let layout = Arc::new(Layout::new(&tiny(Architecture::Llama)).unwrap());
-        let workers = (0..count).map(|_| Worker::new(&layout)).collect();
-        (workers, Gradients::zeros(&layout))
+    fn workers(count: usize) -> Vec<Worker<f32>> {
+        (0..count).map(|_| Worker::new(0)).collect()
+    }
+
+    fn parts() -> [std::ops::Range<usize>; 3] {
+        [0..5, 5..6, 6..40]
     }
 
     #[test]
@@ -176,51 +123,69 @@ mod tests {
         let value = |chunk: usize| 1.0 / (1.0 + chunk as f32).powi(3) * 1e3;
         let expected = (0..40).map(value).fold(0.0, |sum, x| sum + x);
         for threads in [1, 2, 5] {
-            let (mut workers, mut total) = workers(threads);
-            let work = |chunk: usize, worker: &mut Worker<f32>| {
-                std::thread::sleep(std::time::Duration::from_micros(
-                    (chunk * 37 % 11) as u64 * 50,
-                ));
-                worker.gradients.values.fill(value(chunk));
+            let mut total = vec![f32::NAN; 40];
+            let sums = Sums::new(&mut total, parts());
+            let work = |chunk: usize, _: &mut Worker<f32>| {
+                let sink = Sink {
+                    sums: &sums,
+                    chunk,
+                    adapter: None,
+                    precision: Precision::F32,
+                };
+                for part in parts().into_iter().rev() {
+                    let pause = (chunk * 37 % 11 + part.len() % 3) as u64 * 20;
+                    std::thread::sleep(std::time::Duration::from_micros(pause));
+                    sink.vector(&part, &vec![value(chunk); part.len()]);
+                }
                 Ok(chunk)
             };
-            let stats = accumulate(40, &mut workers, &mut total, work).unwrap();
+            let stats = accumulate(40, &mut workers(threads), &sums, work).unwrap();
             assert!(stats.into_iter().eq(0..40));
-            assert!(
-                total
-                    .values
-                    .iter()
-                    .all(|x| x.to_bits() == f32::to_bits(expected))
-            );
+            assert!(total.iter().all(|x| x.to_bits() == f32::to_bits(expected)));
         }
     }
 
     #[test]
     fn an_error_ends_all_threads() {
-        let (mut workers, mut total) = workers(3);
+        let mut total = vec![0.0_f32; 40];
+        let sums = Sums::new(&mut total, parts());
         let work = |chunk: usize, _: &mut Worker<f32>| {
             if chunk == 7 {
-                Err(LmError::Config("seven".into()))
-            } else {
-                Ok(())
+                return Err(LmError::Config("seven".into()));
             }
+            let sink = Sink {
+                sums: &sums,
+                chunk,
+                adapter: None,
+                precision: Precision::F32,
+            };
+            sink.vector(&(5..6), &[1.0]);
+            Ok(())
         };
-        let error = accumulate(100, &mut workers, &mut total, work).unwrap_err();
+        let error = accumulate(100, &mut workers(3), &sums, work).unwrap_err();
         assert!(error.to_string().contains("seven"));
     }
 
     #[test]
     #[should_panic(expected = "a scoped thread panicked")]
     fn a_panic_does_not_leave_the_others_waiting() {
-        let (mut workers, mut total) = workers(3);
+        let mut total = vec![0.0_f32; 40];
+        let sums = Sums::new(&mut total, parts());
         let caller = std::thread::current().id();
         let work = |chunk: usize, _: &mut Worker<f32>| {
             let mine = std::thread::current().id() == caller;
             assert!(mine || chunk < 3, "a bug");
             std::thread::sleep(std::time::Duration::from_millis(1));
+            let sink = Sink {
+                sums: &sums,
+                chunk,
+                adapter: None,
+                precision: Precision::F32,
+            };
+            sink.vector(&(5..6), &[1.0]);
             Ok(())
         };
-        accumulate(1000, &mut workers, &mut total, work).unwrap();
+        accumulate(1000, &mut workers(3), &sums, work).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::decoder::Layout;
 use crate::error::LmError;
-use crate::kernels::{Real, simd_fn, vector};
+use crate::kernels::{Real, in_parallel, simd_fn, vector};
 
 /// Values of a block: what one thread handles at a time.
 const BLOCK: usize = 1 << 15;
@@ -189,12 +189,6 @@ simd_fn! {
     }
 }
 
-simd_fn! {
-    fn square_sum(values: &'a [T]) -> T {
-        vector::dot(values, values)
-    }
-}
-
 /// Euclidean norm over all values, in `f64` from block to block.
 pub(crate) fn global_norm<T: Real>(values: &[T], threads: usize) -> f64 {
     let mut sums = vec![0.0; values.len().div_ceil(1024)];
@@ -204,27 +198,8 @@ pub(crate) fn global_norm<T: Real>(values: &[T], threads: usize) -> f64 {
         .collect();
     in_parallel(blocks, threads, |(values, sums)| {
         for (values, sum) in values.chunks(1024).zip(sums) {
-            *sum = square_sum(values).to_f64();
+            *sum = vector::square_sum(values).to_f64();
         }
     });
     sums.iter().sum::<f64>().sqrt()
-}
-
-/// Calls `work` on every item, each once, on up to `threads` threads in contiguous shares.
-pub(crate) fn in_parallel<I: Send>(items: Vec<I>, threads: usize, work: impl Fn(I) + Sync) {
-    if threads <= 1 || items.len() < 2 * threads {
-        items.into_iter().for_each(work);
-        return;
-    }
-    let share = items.len().div_ceil(threads);
-    let mut items = items.into_iter();
-    std::thread::scope(|scope| {
-        loop {
-            let part: Vec<I> = items.by_ref().take(share).collect();
-            if part.is_empty() {
-                break;
-            }
-            scope.spawn(|| part.into_iter().for_each(&work));
-        }
-    });
 }

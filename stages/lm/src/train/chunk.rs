@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 
 use super::accumulate::Worker;
 use super::target::{LossTarget, PolicyTarget, Sequence, TopKTarget};
+use crate::decoder::sums::Sink;
 use crate::decoder::{Decoder, Keep, Packing, Scratch};
 use crate::error::LmError;
 use crate::kernels::Real;
@@ -49,7 +50,7 @@ impl AddAssign for Sums {
     }
 }
 
-/// Computes the gradients of a chunk into its worker. Neighbours that begin alike are computed behind one copy of that,
+/// Adds the gradients of a chunk to the sink. Neighbours that begin alike are computed behind one copy of that,
 /// see [`Packing::sharing`] for `share`.
 ///
 /// # Errors
@@ -60,6 +61,7 @@ pub(crate) fn differentiate<T: Real>(
     share: usize,
     keep: Keep,
     worker: &mut Worker<T>,
+    sink: &Sink<'_, '_, T>,
 ) -> Result<Sums, LmError> {
     let ids: Vec<&[u32]> = sequences
         .iter()
@@ -68,16 +70,16 @@ pub(crate) fn differentiate<T: Real>(
     let packing = Packing::sharing(&ids, share);
     let batch = &packing.batch;
     let mut rows = Rows::new(sequences, &packing);
-    let Worker { gradients, scratch } = worker;
+    let Worker { dhead, scratch } = worker;
     let saved = decoder.forward(batch, &rows.tokens, keep, scratch)?;
     let head = Head {
         hidden: &saved.hidden,
         head: decoder.head(),
         width: decoder.config().hidden_size,
         vocabulary: decoder.config().vocab_size,
+        precision: decoder.precision(),
     };
     let mut dhidden = scratch.take(saved.hidden.len());
-    let dhead = &mut gradients.values[decoder.layout().head.clone()];
     let mut sums = Sums::default();
     let mut room = RowRoom {
         topk: TopKRoom::new(),
@@ -87,7 +89,7 @@ pub(crate) fn differentiate<T: Real>(
     head.differentiate(&mut dhidden, dhead, scratch, |row, logits| {
         sums += rows.row(row, logits, &mut room);
     });
-    decoder.backward(saved, &mut dhidden, gradients, scratch);
+    decoder.backward(saved, &mut dhidden, dhead, sink, scratch);
     scratch.give(dhidden);
     Ok(sums)
 }

@@ -7,9 +7,10 @@ use crate::kernels::Real;
 use crate::rng::SplitMix64;
 use crate::weights::{Weights, expected_shapes};
 
-use super::schedule::Schedule;
 use super::target::{LossTarget, Sequence};
 use super::trainer::{TrainConfig, Trainer};
+
+const CANNOT_LEARN: &str = "has a gradient of 0 throughout: it cannot learn";
 
 /// Checks that every tensor of a configuration has a gradient of its size with finite numbers only.
 ///
@@ -34,6 +35,23 @@ pub fn gradient_gate<T: Real>(
     Ok(())
 }
 
+/// Checks that every gradient there is, is a finite number.
+///
+/// # Errors
+/// [`LmError::NotFinite`] naming the first tensor with one that is not.
+pub fn finite_gate<T: Real>(gradients: &Gradients<T>) -> Result<(), LmError> {
+    for entry in gradients.layout().entries() {
+        let values = &gradients.values[entry.range.clone()];
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let (name, value) = (&entry.name, values[at]);
+            return Err(LmError::NotFinite(format!(
+                "tensor `{name}` has a gradient of {value} at {at}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Checks in addition that no tensor's gradient is 0 throughout.
 ///
 /// # Errors
@@ -46,20 +64,21 @@ pub fn nonzero_gate<T: Real>(
     for name in expected_shapes(config).into_keys() {
         let values = gradients.get(&name).unwrap_or_default();
         if values.iter().all(|&value| value == T::ZERO) {
-            return Err(LmError::tensor(
-                name,
-                "has a gradient of 0 throughout: it cannot learn",
-            ));
+            return Err(LmError::tensor(name, CANNOT_LEARN));
         }
     }
     Ok(())
 }
 
-/// Runs one cross-entropy gradient over random tokens and demands that it reaches every tensor.
+/// Runs one cross-entropy gradient over random tokens and demands that it reaches every tensor that `settings` train.
 ///
 /// # Errors
 /// [`LmError::Tensor`] naming the first tensor that it does not reach.
-pub fn probe(config: &ModelConfig, weights: &Weights) -> Result<(), LmError> {
+pub fn probe(
+    config: &ModelConfig,
+    weights: &Weights,
+    settings: TrainConfig,
+) -> Result<(), LmError> {
     let mut rng = SplitMix64::new(0);
     let len = config.max_position_embeddings.min(16);
     let ids = (0..len)
@@ -70,10 +89,31 @@ pub fn probe(config: &ModelConfig, weights: &Weights) -> Result<(), LmError> {
         positions,
         weights: Vec::new(),
     };
-    let settings = TrainConfig::new(Schedule::constant(0.0));
+    let settings = TrainConfig {
+        threads: 1,
+        ..settings
+    };
     let mut trainer = Trainer::<f32>::new(config, weights, settings)?;
+    if settings.lora.is_some() {
+        // a fresh adapter gives A no gradient: half of it is 0
+        let moved = trainer.trained().iter().map(|value| value + 0.01);
+        let moved: Vec<f32> = moved.collect();
+        trainer.set_trained(&moved)?;
+    }
     trainer.gradients(&[Sequence { ids, loss }])?;
-    nonzero_gate(trainer.last_gradients(), config)
+    let gradients = trainer.last_gradients();
+    if settings.lora.is_none() {
+        return nonzero_gate(gradients, config);
+    }
+    finite_gate(gradients)?;
+    let zero = gradients.layout().entries().iter().find(|entry| {
+        let values = &gradients.values[entry.range.clone()];
+        values.iter().all(|value| *value == 0.0)
+    });
+    match zero {
+        None => Ok(()),
+        Some(entry) => Err(LmError::tensor(&entry.name, CANNOT_LEARN)),
+    }
 }
 
 #[cfg(test)]
@@ -82,8 +122,13 @@ mod tests {
 
     use super::*;
     use crate::config::Architecture;
-    use crate::decoder::Layout;
+    use crate::decoder::{Layout, LoraConfig, Targets};
+    use crate::train::Schedule;
     use crate::weights::tests::tiny;
+
+    fn settings() -> TrainConfig {
+        TrainConfig::new(Schedule::constant(0.0))
+    }
 
     #[test]
     fn fresh_models_pass() {
@@ -93,7 +138,19 @@ mod tests {
             Architecture::Llama,
         ] {
             let config = tiny(architecture);
-            probe(&config, &Weights::init(&config, 1).unwrap()).unwrap();
+            let weights = Weights::init(&config, 1).unwrap();
+            probe(&config, &weights, settings()).unwrap();
+            let lora = LoraConfig {
+                rank: 2,
+                alpha: 4.0,
+                targets: Targets::ALL,
+                seed: 0,
+            };
+            let settings = TrainConfig {
+                lora: Some(lora),
+                ..settings()
+            };
+            probe(&config, &weights, settings).unwrap();
         }
     }
 
@@ -135,7 +192,9 @@ mod tests {
         let name = "model.layers.0.mlp.down_proj.weight";
         let zeros = weights.get(name).unwrap().zeros_like().unwrap();
         weights.0.insert(name.to_owned(), zeros);
-        let error = probe(&config, &weights).unwrap_err().to_string();
+        let error = probe(&config, &weights, settings())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("model.layers.0.mlp.") && error.contains("learn"),
             "{error}"

@@ -1,7 +1,7 @@
 //! A trainer's weights and optimizer on disk, to go on later as if nothing had happened.
 //!
-//! One safetensors file: `NAME` for weights, `NAME.first` and `NAME.second` for the moments, `updates` for the
-//! count. Equal states give equal bytes.
+//! One safetensors file: `NAME` for what is trained (all weights, or an adapter's), `NAME.first` and `NAME.second` for
+//! the moments, `updates` for the count. Equal states give equal bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,9 +24,9 @@ impl Trainer<f32> {
     /// [`LmError::Io`] with the path; [`LmError::Tensor`] when it cannot be encoded.
     pub fn save_state(&self, folder: &Path) -> Result<(), LmError> {
         let mut parts: BTreeMap<String, (Vec<u8>, Vec<usize>, Dtype)> = BTreeMap::new();
-        for entry in self.decoder.layout().entries() {
+        for entry in self.last_gradients().layout().entries() {
             for (suffix, values) in [
-                ("", self.decoder.params()),
+                ("", self.trained()),
                 (".first", &self.optimizer.first),
                 (".second", &self.optimizer.second),
             ] {
@@ -88,7 +88,7 @@ impl Trainer<f32> {
             Ok(view.data().to_vec())
         };
         let mut states = [Vec::new(), Vec::new(), Vec::new()];
-        for entry in self.decoder.layout().entries() {
+        for entry in self.last_gradients().layout().entries() {
             for (suffix, values) in ["", ".first", ".second"].iter().zip(&mut states) {
                 let name = format!("{}{suffix}", entry.name);
                 let bytes = read(&name, &entry.shape, Dtype::F32)?;
@@ -105,7 +105,7 @@ impl Trainer<f32> {
         let updates = <[u8; 8]>::try_from(updates.as_slice())
             .map_err(|error| wrong(UPDATES, error.to_string()))?;
         let [params, first, second] = states;
-        self.decoder.params_mut().copy_from_slice(&params);
+        self.set_trained(&params)?;
         self.optimizer.first = first;
         self.optimizer.second = second;
         self.optimizer.updates = u64::from_le_bytes(updates);

@@ -3,13 +3,15 @@
 use super::accumulate::{Worker, accumulate, cut};
 use super::adamw::{AdamW, AdamWConfig};
 use super::chunk::{self, Scaled, Sums};
-use super::gate::gradient_gate;
+use super::gate::{finite_gate, gradient_gate};
 use super::schedule::Schedule;
 use super::target::Sequence;
 use crate::config::ModelConfig;
-use crate::decoder::{Decoder, Gradients, Keep, groups};
+use crate::decoder::adapter::Adapter;
+use crate::decoder::sums::{Sink, Sums as GradientSums};
+use crate::decoder::{Decoder, Gradients, Keep, LoraConfig, groups, tensors};
 use crate::error::LmError;
-use crate::kernels::Real;
+use crate::kernels::{Precision, Real};
 use crate::policy::loss::Parts;
 use crate::weights::Weights;
 
@@ -38,6 +40,10 @@ pub struct TrainConfig {
     pub share_prompts: bool,
     /// Compute layers twice instead of keeping their intermediates. Does not move results.
     pub recompute: bool,
+    /// What products of matrices are computed in; weights, sums and the optimizer stay `f32`.
+    pub precision: Precision,
+    /// Train an adapter in place of the weights.
+    pub lora: Option<LoraConfig>,
     /// Threads. Does not move results.
     pub threads: usize,
 }
@@ -52,6 +58,8 @@ impl TrainConfig {
             chunk_tokens: 640,
             share_prompts: true,
             recompute: false,
+            precision: Precision::F32,
+            lora: None,
             threads: 1,
         }
     }
@@ -79,6 +87,7 @@ pub struct UpdateStats {
 /// A model in training.
 pub struct Trainer<T = f32> {
     pub(super) decoder: Decoder<T>,
+    pub(super) adapter: Option<Adapter<T>>,
     pub(super) optimizer: AdamW<T>,
     config: TrainConfig,
     rate_scale: f64,
@@ -96,14 +105,25 @@ impl<T: Real> Trainer<T> {
         weights: &Weights,
         config: TrainConfig,
     ) -> Result<Self, LmError> {
-        let decoder = Decoder::new(model, weights)?;
+        let decoder = Decoder::new(model, weights)?.computing_in(config.precision);
         let layout = decoder.layout();
+        let adapter = config
+            .lora
+            .map(|lora| Adapter::new(lora, layout, decoder.params()))
+            .transpose()?;
+        let trained = adapter.as_ref().map_or(layout, Adapter::layout);
+        let head = if adapter.is_some() {
+            0
+        } else {
+            layout.head.len()
+        };
         Ok(Self {
-            optimizer: AdamW::new(config.adamw, layout),
-            total: Gradients::zeros(layout),
+            optimizer: AdamW::new(config.adamw, trained),
+            total: Gradients::zeros(trained),
             workers: (0..config.threads.max(1))
-                .map(|_| Worker::new(layout))
+                .map(|_| Worker::new(head))
                 .collect(),
+            adapter,
             decoder,
             config,
             rate_scale: 1.0,
@@ -115,7 +135,7 @@ impl<T: Real> Trainer<T> {
         &self.decoder
     }
 
-    /// The weights as they are now.
+    /// The weights as they are now, an adapter's part in them.
     ///
     /// # Errors
     /// [`LmError::Candle`] if a tensor cannot be made.
@@ -128,12 +148,50 @@ impl<T: Real> Trainer<T> {
         self.rate_scale = scale;
     }
 
+    /// The adapter's tensors under their names, when one is trained.
+    ///
+    /// # Errors
+    /// [`LmError::Candle`] if a tensor cannot be made.
+    pub fn adapter(&self) -> Result<Option<(LoraConfig, Weights)>, LmError> {
+        let made = self.adapter.as_ref().map(|adapter| {
+            let weights = tensors(adapter.layout(), &adapter.params)?;
+            Ok((*adapter.config(), weights))
+        });
+        made.transpose()
+    }
+
+    /// Moves what is trained to these values: for tests and for the gate.
+    ///
+    /// # Errors
+    /// [`LmError::Shape`] for another number of them.
+    pub fn set_trained(&mut self, values: &[T]) -> Result<(), LmError> {
+        if values.len() != self.trained().len() {
+            let expected = format!("[{}]", self.trained().len());
+            return Err(LmError::shape("parameters", &[values.len()], expected));
+        }
+        match &mut self.adapter {
+            None => self.decoder.params_mut().copy_from_slice(values),
+            Some(adapter) => {
+                adapter.params.copy_from_slice(values);
+                adapter.merge(self.decoder.params_mut(), self.config.threads);
+            }
+        }
+        Ok(())
+    }
+
     /// Updates done so far.
     pub fn updates(&self) -> u64 {
         self.optimizer.updates()
     }
 
-    /// The gradients of the last [`Self::update`] or [`Self::gradients`].
+    /// What the optimizer moves: all parameters, or the adapter's.
+    pub fn trained(&self) -> &[T] {
+        self.adapter
+            .as_ref()
+            .map_or(self.decoder.params(), |adapter| &adapter.params)
+    }
+
+    /// The gradients of the last [`Self::update`] or [`Self::gradients`], of what the optimizer moves.
     pub fn last_gradients(&self) -> &Gradients<T> {
         &self.total
     }
@@ -175,11 +233,20 @@ impl<T: Real> Trainer<T> {
         } else {
             Keep::All
         };
-        let decoder = &self.decoder;
+        let (decoder, adapter) = (&self.decoder, self.adapter.as_ref());
+        let groups = self.total.layout().groups();
+        let gradients = GradientSums::new(&mut self.total.values, groups);
         let work = |at: usize, worker: &mut Worker<T>| {
-            chunk::differentiate(decoder, &scaled[chunks[at].clone()], share, keep, worker)
+            let sink = Sink {
+                sums: &gradients,
+                chunk: at,
+                adapter,
+                precision: decoder.precision(),
+            };
+            let sequences = &scaled[chunks[at].clone()];
+            chunk::differentiate(decoder, sequences, share, keep, worker, &sink)
         };
-        let sums = accumulate(chunks.len(), &mut self.workers, &mut self.total, work)?;
+        let sums = accumulate(chunks.len(), &mut self.workers, &gradients, work)?;
         let mut total = Sums::default();
         for sum in sums {
             total += sum;
@@ -198,13 +265,25 @@ impl<T: Real> Trainer<T> {
         if !loss.is_finite() {
             return Err(LmError::NotFinite(format!("the loss is {loss}")));
         }
-        gradient_gate(&self.total, self.decoder.config())?;
+        match self.adapter {
+            Some(_) => finite_gate(&self.total)?,
+            None => gradient_gate(&self.total, self.decoder.config())?,
+        }
         let rate = self.rate_scale * self.config.schedule.rate(update);
-        let params = self.decoder.params_mut();
         let threads = self.config.threads;
-        let grad_norm = self
-            .optimizer
-            .update(params, &self.total.values, rate, threads)?;
+        let gradients = &self.total.values;
+        let grad_norm = match &mut self.adapter {
+            None => {
+                let params = self.decoder.params_mut();
+                self.optimizer.update(params, gradients, rate, threads)?
+            }
+            Some(adapter) => {
+                let params = &mut adapter.params;
+                let norm = self.optimizer.update(params, gradients, rate, threads)?;
+                adapter.merge(self.decoder.params_mut(), threads);
+                norm
+            }
+        };
         Ok(UpdateStats {
             loss,
             policy,
