@@ -1,18 +1,16 @@
 //! JSON as Python's `json` module reads and writes it: any-size integers, `NaN`, insertion order.
 
 mod dump;
+mod map;
 mod parse;
 
-use indexmap::IndexMap;
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
 pub(crate) use dump::push as dump_fmt;
 pub use dump::{Dumps, dumps, dumps_with, write_float};
+pub use map::{Iter, IterMut, Map};
 pub use parse::{MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, parse, parse_members};
-
-/// An object: insertion-ordered; of duplicate keys the last value wins, at the first one's place.
-pub type Map = IndexMap<String, Value>;
 
 /// A value as `json.loads` would build it.
 ///
