@@ -11,6 +11,7 @@ mod dropped;
 mod endpoint;
 mod evaluation;
 mod examine;
+mod flow;
 mod masks;
 mod model;
 mod prompts;

@@ -52,7 +52,10 @@ fn seconds() -> f64 {
 }
 
 fn measure(step: &str, items: usize, mut work: impl FnMut()) {
-    if std::env::args().nth(1).is_some_and(|part| !step.contains(&part)) {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|part| !step.contains(&part))
+    {
         return;
     }
     work();

@@ -224,8 +224,7 @@ impl Map {
 
     /// Notes the places of all members anew.
     fn note_all(&mut self) {
-        self.places =
-            (self.entries.len() > FEW).then(|| Box::new(Places::of(&self.entries)));
+        self.places = (self.entries.len() > FEW).then(|| Box::new(Places::of(&self.entries)));
     }
 
     /// The members in their order.
@@ -249,7 +248,9 @@ impl Map {
     }
 
     /// The values in the order of the names, to be changed.
-    pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Value> + ExactSizeIterator {
+    pub fn values_mut(
+        &mut self,
+    ) -> impl DoubleEndedIterator<Item = &mut Value> + ExactSizeIterator {
         self.entries.iter_mut().map(|(_, value)| value)
     }
 
