@@ -15,7 +15,7 @@ use starling_reward::prepare::{
     self, Corpus, DropReason, Formatter, Proportions, PythonRandom, ThinkFormat,
 };
 use starling_reward::rouge::{Words, rouge_l, text_similarity};
-use starling_reward::{CallFormat, Label, Mode, ToolSet, score, stem, toolrl::toolrl};
+use starling_reward::{Call, CallFormat, Label, Mode, ToolSet, score, stem, toolrl::toolrl};
 use starling_text::json::{self, ParseErrorKind, Value};
 use starling_text::python;
 use starling_text::template::{ChatTemplate, Options};
@@ -782,14 +782,21 @@ fn golden_star_python_calls() {
     let plain = |text: &str| text.replace(char::is_whitespace, "").replace('"', "'");
     for row in &rows {
         let text = text(row, "text");
-        let released: Vec<Call> = list(row, "calls")
+        // A text that stopped the released reader gave it nothing.
+        let released = row.get("calls").and_then(Value::as_list);
+        let released: Vec<Call> = released
+            .unwrap_or_default()
             .iter()
             .map(|call| Call::from_value(call.clone()).unwrap())
             .collect();
         match CallFormat::Pythonic.parse(text) {
             Err(error) => {
                 let said = plain(&CallFormat::Pythonic.render(&released));
-                assert_ne!(said, plain(text), "refused, though it was read whole: {error}");
+                assert_ne!(
+                    said,
+                    plain(text),
+                    "refused, though it was read whole: {error}"
+                );
             }
             Ok(answer) => {
                 assert_eq!(answer.calls().len(), released.len(), "{text}");
