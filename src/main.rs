@@ -7,6 +7,10 @@ use std::process::ExitCode;
 
 use starling::Registry;
 
+/// Rows are many small strings, which the system's allocator takes a third of their time for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main(|| Registry::new(starling_stages::kinds())).into()
 }

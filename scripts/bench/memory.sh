@@ -3,7 +3,7 @@
 #
 #   scripts/bench/memory.sh [MEGABYTES] [FOLDER]       # default 2000, a temporary folder
 #
-# Prints the largest memory of every stage; the bar is 1 GiB for 2 GB. Needs three times the size on disk.
+# Prints the largest memory of every stage; the bar is 1 GiB for 2 GB. Needs ten times the size on disk.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 megabytes=${1:-2000}
@@ -33,19 +33,51 @@ path = "raw.jsonl"
 kind = "format"
 inputs.raw = "raw.data"
 source = "xlam"
+[stage.filter]
+kind = "filter"
+inputs.rows = "format.rows"
 [stage.label]
 kind = "label"
-inputs.rows = "format.rows"
+inputs.rows = "filter.rows"
+[stage.merge]
+kind = "merge"
+inputs.parts.one = "label.rows"
+[stage.decontaminate]
+kind = "decontaminate"
+inputs.rows = "merge.rows"
+[stage.proportion]
+kind = "proportion"
+inputs.rows = "label.rows"
+size = 5000
+single-turn = 1.0
+[stage.split]
+kind = "split"
+inputs.rows = "label.rows"
+by = "row"
+test = 0.1
+[stage.file]
+kind = "fetch"
+path = "tokenizer.json"
+[stage.tokenizer]
+kind = "tokenizer"
+inputs.from = "file.data"
+chat-template = "qwen3"
+[stage.trainset]
+kind = "trainset"
+inputs.rows = "split.train"
+inputs.tokenizer = "tokenizer.tokenizer"
 ''')
+with gzip.open("tests/golden/qwen3-tokenizer/tokenizer.json.gz") as f:
+    open(f"{work}/tokenizer.json", "wb").write(f.read())
 PYTHON
 
 (cd "$work" && "$bin" run memory.toml >/dev/null 2>run.log) || { cat "$work/run.log"; exit 1; }
 cd "$work"
-for stage in raw format label; do
+for stage in raw format filter label merge decontaminate proportion split trainset; do
   "$bin" show "$stage" -p memory.toml --json >"$stage.json"
   python3 - "$stage" <<'PYTHON'
 import json, sys
 made = json.load(open(f"{sys.argv[1]}.json"))["made"]
-print(f"{sys.argv[1]:8} {made['max-rss-bytes'] / 2**20:8.0f} MiB  {made['seconds']:8.1f} s")
+print(f"{sys.argv[1]:13} {made['max-rss-bytes'] / 2**20:8.0f} MiB  {made['seconds']:8.1f} s")
 PYTHON
 done

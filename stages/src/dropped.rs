@@ -38,9 +38,9 @@ struct Named {
 }
 
 impl Dropped {
-    /// Counts a row that came in.
-    pub(crate) fn seen(&mut self) {
-        self.rows += 1;
+    /// Counts rows that came in.
+    pub(crate) fn seen(&mut self, rows: usize) {
+        self.rows += rows;
     }
 
     /// Counts a row that is left out.

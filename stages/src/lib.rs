@@ -13,6 +13,7 @@ mod endpoint;
 mod equivalence;
 mod evaluation;
 mod examine;
+mod flow;
 mod how;
 mod masks;
 mod model;

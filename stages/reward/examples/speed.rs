@@ -1,7 +1,7 @@
 //! Speed of the reward and of ROUGE on the golden rows, one thread, as JSON lines: `{"step", "per_second"}`.
 //!
 //! What counts is the time on the processor, so that other programs on the machine change little; the median of
-//! nine rounds is told. `scripts/bench/data.sh` sets it beside the released program's figures.
+//! nine rounds is told. An argument chooses the steps whose names contain it. `scripts/bench/data.sh` sets it beside the released program's figures.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -22,6 +22,10 @@ use starling_reward::rouge::{Words, text_similarity};
 use starling_reward::{CallFormat, Label, Mode, ToolSet, arguments_similarity, score, stem};
 use starling_text::json::{self, Value};
 use starling_text::template::ChatTemplate;
+
+/// The command's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn rows(path: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -48,6 +52,12 @@ fn seconds() -> f64 {
 }
 
 fn measure(step: &str, items: usize, mut work: impl FnMut()) {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|part| !step.contains(&part))
+    {
+        return;
+    }
     work();
     let mut rates: Vec<f64> = (0..9)
         .map(|_| {

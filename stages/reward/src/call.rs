@@ -2,9 +2,7 @@
 
 mod pythonic;
 
-use std::sync::LazyLock;
-
-use memchr::memmem::{self, Finder};
+use memchr::memmem;
 use starling_text::json::{self, Map, ParseError, Value};
 use starling_text::python;
 use thiserror::Error;
@@ -183,22 +181,17 @@ impl CallFormat {
 }
 
 fn parse_hermes(text: &str) -> Result<Answer, CallError> {
-    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPEN));
-    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CLOSE));
-    let (opening, closing) = (&*OPENING, &*CLOSING);
-    let bytes = text.as_bytes();
-    let Some(first) = opening.find(bytes) else {
+    let Some(first) = find_tag(text, 0, OPEN) else {
         return Ok(Answer::Reply(text.to_owned()));
     };
     let mut calls = Vec::new();
     let mut open = Some(first);
     while let Some(start) = open.map(|n| n + OPEN.len()) {
-        let Some(end) = closing.find(&bytes[start..]).map(|n| start + n) else {
+        let Some(end) = find_tag(text, start, CLOSE) else {
             break;
         };
         calls.push(Call::from_text(&text[start..end])?);
-        let rest = end + CLOSE.len();
-        open = opening.find(&bytes[rest..]).map(|n| rest + n);
+        open = find_tag(text, end + CLOSE.len(), OPEN);
     }
     if calls.is_empty() {
         return Ok(Answer::Unclosed);
@@ -235,31 +228,41 @@ pub(crate) fn next_span<'a>(text: &'a str, open: &str, close: &str) -> Option<(&
     ))
 }
 
+/// Where a tag, which begins with `<`, stands first at or after `from`. Texts hold few `<`, so looking at each
+/// is quicker than preparing a search for the whole tag.
+pub(crate) fn find_tag(text: &str, from: usize, tag: &str) -> Option<usize> {
+    let (bytes, tag) = (text.as_bytes(), tag.as_bytes());
+    let mut at = from;
+    while let Some(found) = memchr::memchr(b'<', bytes.get(at..)?) {
+        at += found;
+        if bytes[at..].starts_with(tag) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
 /// Splits a turn into thought and answer: the inside of the one `<think>…</think>` span, and what follows
 /// the last `</think>`. The count of spans is the error when it is not one.
 ///
 /// # Errors
 /// The number of spans found.
 pub fn split_thought(generation: &str) -> Result<(&str, &str), usize> {
-    static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("<think>"));
-    static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("</think>"));
-    let bytes = generation.as_bytes();
-    let (mut spans, mut at, mut thought, mut last) = (0, 0, 0..0, None);
-    while let Some(start) = OPENING.find(&bytes[at..]).map(|n| at + n + "<think>".len()) {
-        let Some(end) = CLOSING.find(&bytes[start..]).map(|n| start + n) else {
-            break;
-        };
-        if spans == 0 {
-            thought = start..end;
+    const OPEN: &str = "<think>";
+    const CLOSE: &str = "</think>";
+    let (mut spans, mut open, mut thought, mut last) = (0, None, 0..0, None);
+    for at in memchr::memchr_iter(b'<', generation.as_bytes()) {
+        let rest = &generation[at..];
+        if rest.starts_with(CLOSE) {
+            if let Some(start) = open.take() {
+                spans += 1;
+                thought = start..at;
+            }
+            last = Some(at + CLOSE.len());
+        } else if open.is_none() && rest.starts_with(OPEN) {
+            open = Some(at + OPEN.len());
         }
-        spans += 1;
-        at = end + "</think>".len();
-        last = Some(at);
-    }
-    // Closing tags may follow the last span.
-    while let Some(end) = CLOSING.find(&bytes[at..]).map(|n| at + n) {
-        at = end + "</think>".len();
-        last = Some(at);
     }
     match last {
         Some(last) if spans == 1 => Ok((&generation[thought], &generation[last..])),

@@ -118,14 +118,11 @@ impl Texts {
     fn add(&mut self, text: &str, words: Words) {
         self.stems.reserve(text.len());
         if text.is_ascii() {
-            for byte in text.bytes() {
-                if byte.is_ascii_alphanumeric() {
-                    self.word.push(byte.to_ascii_lowercase());
-                } else {
-                    self.end_word();
-                }
+            let words = text.as_bytes().split(|byte| !byte.is_ascii_alphanumeric());
+            for word in words.filter(|word| !word.is_empty()) {
+                self.word.extend(word.iter().map(u8::to_ascii_lowercase));
+                self.end_word();
             }
-            self.end_word();
             return;
         }
         for c in text.chars() {

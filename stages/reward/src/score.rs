@@ -3,14 +3,11 @@
 //! `R = (F - 1) + F · A`: -1 for bad format, else the answer's score in [0, 1]. Calls are scored by
 //! intersection over union under a greedy matching, replies by ROUGE-L.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 use starling_text::json::Value;
 use starling_text::python;
 use thiserror::Error;
 
-use crate::call::{Answer, Call, CallError, CallFormat, split_thought};
+use crate::call::{Answer, Call, CallError, CallFormat, find_tag, split_thought};
 use crate::rouge::{Words, text_similarity};
 use crate::similarity::arguments_similarity;
 use crate::tools::ToolSet;
@@ -62,12 +59,10 @@ impl Label {
     /// # Errors
     /// [`LabelError`].
     pub fn parse_as(text: &str, format: CallFormat, mode: Mode) -> Result<Self, LabelError> {
-        static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("</think>"));
-        let at = CLOSING
-            .find(text.as_bytes())
-            .ok_or(LabelError::Thoughts(0))?;
-        let answer = &text[at + "</think>".len()..];
-        if CLOSING.find(answer.as_bytes()).is_some() {
+        const CLOSE: &str = "</think>";
+        let at = find_tag(text, 0, CLOSE).ok_or(LabelError::Thoughts(0))?;
+        let answer = &text[at + CLOSE.len()..];
+        if find_tag(answer, 0, CLOSE).is_some() {
             return Err(LabelError::Thoughts(text.matches("</think>").count()));
         }
         let answer = read_answer(answer, format, mode)?;
@@ -207,10 +202,8 @@ pub struct Outcome {
 
 /// What follows the last assistant header of a text that is prompt and generation in one.
 pub fn generation_of(query: &str) -> &str {
-    static HEADERS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(HEADER));
-    // Most generations hold none, and forwards that is found out faster.
     let mut rest = query;
-    while let Some(at) = HEADERS.find(rest.as_bytes()) {
+    while let Some(at) = find_tag(rest, 0, HEADER) {
         rest = &rest[at + HEADER.len()..];
     }
     rest

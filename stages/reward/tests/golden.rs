@@ -15,7 +15,7 @@ use starling_reward::prepare::{
     self, Corpus, DropReason, Formatter, Proportions, PythonRandom, ThinkFormat,
 };
 use starling_reward::rouge::{Words, rouge_l, text_similarity};
-use starling_reward::{CallFormat, Label, Mode, ToolSet, score, stem, toolrl::toolrl};
+use starling_reward::{Call, CallFormat, Label, Mode, ToolSet, score, stem, toolrl::toolrl};
 use starling_text::json::{self, ParseErrorKind, Value};
 use starling_text::python;
 use starling_text::template::{ChatTemplate, Options};
@@ -771,4 +771,49 @@ fn golden_star_handmade_summary() {
         );
     }
     finish("handmade_summary", 4);
+}
+
+/// Calls as Python expressions. The released reader cuts texts at commas and brackets: it tears lists apart, takes
+/// what it cannot read for text and forgets arguments without names. Where it took in the whole text, the same is
+/// read here; anywhere else this reader refuses, or keeps a list whole.
+#[test]
+fn golden_star_python_calls() {
+    let rows = rows("star/data", "python_calls");
+    let plain = |text: &str| text.replace(char::is_whitespace, "").replace('"', "'");
+    for row in &rows {
+        let text = text(row, "text");
+        // A text that stopped the released reader gave it nothing.
+        let released = row.get("calls").and_then(Value::as_list);
+        let released: Vec<Call> = released
+            .unwrap_or_default()
+            .iter()
+            .map(|call| Call::from_value(call.clone()).unwrap())
+            .collect();
+        match CallFormat::Pythonic.parse(text) {
+            Err(error) => {
+                let said = plain(&CallFormat::Pythonic.render(&released));
+                assert_ne!(
+                    said,
+                    plain(text),
+                    "refused, though it was read whole: {error}"
+                );
+            }
+            Ok(answer) => {
+                assert_eq!(answer.calls().len(), released.len(), "{text}");
+                for (call, released) in answer.calls().iter().zip(&released) {
+                    assert_eq!(call.name, released.name, "{text}");
+                    let (ours, theirs) = (&call.arguments, &released.arguments);
+                    let (ours, theirs) = (ours.as_dict().unwrap(), theirs.as_dict().unwrap());
+                    assert!(ours.keys().eq(theirs.keys()), "{text}");
+                    for (name, value) in ours {
+                        let torn = theirs[name.as_str()]
+                            .as_str()
+                            .is_some_and(|text| text.starts_with('['));
+                        assert!(torn || theirs.get(name) == Some(value), "{text}: {name}");
+                    }
+                }
+            }
+        }
+    }
+    finish("python_calls", rows.len());
 }

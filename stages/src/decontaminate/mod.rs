@@ -15,7 +15,6 @@ mod tests_of;
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
@@ -24,7 +23,8 @@ use starling_contract::{
 use starling_text::json::{self, Value};
 
 use self::tests_of::{Benchmark, Known, query_identity, tool_identity};
-use crate::rows::{self, Place, RowReader, RowWriter};
+use crate::flow::flow_rows;
+use crate::rows::{self, Chunk, Place, RowReader, RowWriter};
 use crate::sift;
 
 /// The kind `decontaminate`.
@@ -83,6 +83,17 @@ struct Report {
     shared: Vec<Shared>,
 }
 
+/// What was found in a chunk of rows.
+#[derive(Default)]
+struct Looked {
+    /// The rows that stay, a line each.
+    text: String,
+    rows: usize,
+    kept: usize,
+    sharing: usize,
+    shared: Vec<Shared>,
+}
+
 impl Stage for Decontaminate {
     const KIND: &'static str = "decontaminate";
     /// 1: first. Rises, too, when the test data inside the program change.
@@ -121,40 +132,39 @@ impl Stage for Decontaminate {
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let known = Known::load(&p.benchmarks)?;
-        let pool = sift::pool(context)?;
-        let mut reader = RowReader::open(context.input("rows")?)?;
+        let reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut report = Report {
             data: known.digests.clone(),
             ..Report::default()
         };
-        loop {
-            let chunk = pool.install(|| reader.chunk())?;
-            if chunk.is_empty() {
-                break;
-            }
-            let chunk = sift::valid(chunk, &reader)?;
-            let found: Vec<Vec<Shared>> = pool.install(|| {
-                let each = chunk
-                    .par_iter()
-                    .map(|(place, row)| shared(&p, &known, place, row));
-                each.collect()
-            });
-            for ((_, row), found) in chunk.iter().zip(found) {
-                report.rows += 1;
+        let work = |_, chunk: Chunk| {
+            let mut looked = Looked::default();
+            for row in chunk.values() {
+                let (place, row) = row?;
+                let found = shared(&p, &known, &place, &row);
+                looked.rows += 1;
                 if found.is_empty() || !p.remove {
-                    report.kept += 1;
-                    writer.line(&json::dumps(row))?;
+                    looked.kept += 1;
+                    json::dump(&mut looked.text, &row);
+                    looked.text.push('\n');
                 }
-                report.rows_that_share += usize::from(!found.is_empty());
-                for one in &found {
-                    let by = format!("{} of {}", one.what, one.benchmark);
-                    *report.by.entry(by).or_default() += 1;
-                }
-                report.shared.extend(found);
+                looked.sharing += usize::from(!found.is_empty());
+                looked.shared.extend(found);
             }
-            sift::told(context, report.rows)?;
-        }
+            Ok(looked)
+        };
+        flow_rows(context, reader, work, |looked| {
+            report.rows += looked.rows;
+            report.kept += looked.kept;
+            report.rows_that_share += looked.sharing;
+            for one in &looked.shared {
+                let by = format!("{} of {}", one.what, one.benchmark);
+                *report.by.entry(by).or_default() += 1;
+            }
+            report.shared.extend(looked.shared);
+            writer.lines(&looked.text, looked.kept)
+        })?;
         let _ = writer.finish()?;
         rows::write_json(&context.output("report"), &report)?;
         let (rows, sharing) = (report.rows, report.rows_that_share);

@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{ArtifactType, Input, Output, Ports, Stage, StageContext, StageError};
 
-use crate::rows::{FileFormat, FileWriter, RowReader};
-use crate::sift;
+use crate::flow::flow_rows;
+use crate::rows::{Chunk, FileFormat, FileWriter, RowReader};
 
 /// The kind `export-rows`.
 pub(crate) struct ExportRows;
@@ -84,18 +84,10 @@ impl Stage for ExportRows {
         let to = context.output("file");
         let file = File::create(&to).map_err(StageError::io("create", &to))?;
         let mut writer = FileWriter::new(BufWriter::new(file), format, &to)?;
-        let pool = sift::pool(context)?;
-        let (mut reader, mut read) = (RowReader::open(from)?, 0);
-        loop {
-            let chunk = pool.install(|| reader.chunk())?;
-            if chunk.is_empty() {
-                break;
-            }
-            let chunk = sift::valid(chunk, &reader)?;
-            read += chunk.len();
-            chunk.iter().try_for_each(|(_, row)| writer.write(row))?;
-            sift::told(context, read)?;
-        }
+        let work = |_, chunk: Chunk| chunk.values().collect::<Result<Vec<_>, _>>();
+        flow_rows(context, RowReader::open(from)?, work, |rows| {
+            rows.iter().try_for_each(|(_, row)| writer.write(row))
+        })?;
         let rows = writer.finish()?;
         context.info(format!("{rows} rows"));
         Ok(())

@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
@@ -24,7 +23,8 @@ use starling_reward::prepare::{Change, Corpus, PythonRandom, format_row};
 use starling_text::json::{self, Value};
 
 use crate::dropped::Dropped;
-use crate::rows::{self, Place, ReadRow, RowReader, RowWriter};
+use crate::flow::flow;
+use crate::rows::{self, Chunk, Place, ReadRow, RowReader, RowWriter};
 use crate::sift;
 
 /// The kind `format`.
@@ -115,7 +115,6 @@ impl Stage for Format {
         } else {
             Mode::Fixed
         };
-        let pool = sift::pool(context)?;
         let raw = context.input("raw")?;
         let mut rows = match p.sample {
             None => Rows::All(RowReader::open(raw)?),
@@ -123,86 +122,109 @@ impl Stage for Format {
         };
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut dropped = Dropped::default();
-        // Rows that came in, rows that gave a row, rows given.
-        let (mut index, mut kept, mut emitted) = (0, 0, 0);
-        loop {
-            let chunk = pool.install(|| rows.chunk())?;
-            if chunk.is_empty() {
-                break;
-            }
-            let counts = corpus.is_some_and(Corpus::numbers_what_it_emits);
-            let convert = |number: usize, emitted: usize, row: &ReadRow| {
-                let mut done = Done::new(row);
-                match (&row.value, corpus) {
-                    (Err(why), _) => done.drops.push(reason_of(why)),
-                    (Ok(raw), Some(corpus)) => {
-                        let formatted = format_row(corpus, raw, number, emitted, mode);
-                        done.texts.extend(formatted.rows.iter().map(json::dumps));
-                        done.drops
-                            .extend(formatted.drops.iter().map(ToString::to_string));
-                        done.changes = formatted.changes;
-                    }
-                    (Ok(raw), None) => match plain(raw) {
-                        Ok(()) => done.texts.push(json::dumps(raw)),
-                        Err(reason) => done.drops.push(reason.to_owned()),
-                    },
-                }
-                done
-            };
-            let done: Vec<Done> = if counts {
-                let mut emitted = emitted;
-                let each = chunk.iter().enumerate().map(|(i, row)| {
-                    let done = convert(index + i, emitted, row);
-                    emitted += done.texts.len();
-                    done
-                });
-                each.collect()
+        // Rows that gave a row, rows given.
+        let (mut kept, mut emitted) = (0, 0);
+        let counts = corpus.is_some_and(Corpus::numbers_what_it_emits);
+        let work = |first: usize, chunk: Chunk| {
+            let numbered = (first..).zip(chunk.rows());
+            Ok(if counts {
+                Worked::Waiting(numbered.collect())
             } else {
-                pool.install(|| {
-                    let rows = chunk.par_iter().enumerate();
-                    rows.map(|(i, row)| convert(index + i, 0, row)).collect()
-                })
+                let mut done = Done::default();
+                numbered.for_each(|(number, row)| done.add(corpus, number, 0, row, mode));
+                Worked::Done(done)
+            })
+        };
+        let take = |worked: Worked| {
+            let done = match worked {
+                Worked::Done(done) => done,
+                Worked::Waiting(rows) => {
+                    let mut done = Done::default();
+                    for (number, row) in rows {
+                        let before = emitted + done.emitted;
+                        done.add(corpus, number, before, row, mode);
+                    }
+                    done
+                }
             };
-            index += chunk.len();
-            for done in done {
-                dropped.seen();
-                kept += usize::from(!done.texts.is_empty());
-                emitted += done.texts.len();
-                for text in &done.texts {
-                    writer.line(text)?;
-                }
-                for reason in &done.drops {
-                    dropped.add(reason, &done.place, &done.id);
-                }
-                for change in &done.changes {
-                    dropped.change(&change.to_string(), &done.place, &done.id);
-                }
+            dropped.seen(done.rows);
+            kept += done.kept;
+            emitted += done.emitted;
+            for (reason, place, id) in &done.drops {
+                dropped.add(reason, place, id);
             }
-            sift::told(context, index)?;
-        }
+            for (change, place, id) in &done.changes {
+                dropped.change(&change.to_string(), place, id);
+            }
+            writer.lines(&done.text, done.emitted)
+        };
+        flow(context, move || rows.chunk(), work, take)?;
         let _ = writer.finish()?;
         dropped.finish(context, kept, p.max_drop)
     }
 }
 
-/// What became of a raw row.
+/// A chunk of raw rows: formatted, or waiting for what comes before it, because ids depend on that.
+enum Worked {
+    Done(Done),
+    Waiting(Vec<(usize, ReadRow)>),
+}
+
+/// What became of raw rows.
+#[derive(Default)]
 struct Done {
-    place: Place,
-    id: String,
-    texts: Vec<String>,
-    drops: Vec<String>,
-    changes: Vec<Change>,
+    /// The rows that came out, a line each.
+    text: String,
+    rows: usize,
+    kept: usize,
+    emitted: usize,
+    drops: Vec<(String, Place, String)>,
+    changes: Vec<(Change, Place, String)>,
 }
 
 impl Done {
-    fn new(row: &ReadRow) -> Self {
-        Self {
-            place: row.place.clone(),
-            id: row.value.as_ref().map(rows::id_of).unwrap_or_default(),
-            texts: Vec::new(),
-            drops: Vec::new(),
-            changes: Vec::new(),
+    /// Formats the raw row at `number`, after `emitted` rows came out before it.
+    fn add(
+        &mut self,
+        corpus: Option<Corpus>,
+        number: usize,
+        emitted: usize,
+        row: ReadRow,
+        mode: Mode,
+    ) {
+        self.rows += 1;
+        let (drops, changes, raw) = match (row.value, corpus) {
+            (Err(why), _) => (vec![reason_of(&why)], Vec::new(), Value::Null),
+            (Ok(raw), Some(corpus)) => {
+                let formatted = format_row(corpus, &raw, number, emitted, mode);
+                self.kept += usize::from(!formatted.rows.is_empty());
+                formatted.rows.iter().for_each(|row| self.emit(row));
+                let drops = formatted.drops.iter().map(ToString::to_string);
+                (drops.collect(), formatted.changes, raw)
+            }
+            (Ok(raw), None) => match plain(&raw) {
+                Ok(()) => {
+                    self.kept += 1;
+                    self.emit(&raw);
+                    return;
+                }
+                Err(reason) => (vec![reason.to_owned()], Vec::new(), raw),
+            },
+        };
+        for drop in drops {
+            self.drops
+                .push((drop, row.place.clone(), rows::id_of(&raw)));
         }
+        for change in changes {
+            self.changes
+                .push((change, row.place.clone(), rows::id_of(&raw)));
+        }
+    }
+
+    fn emit(&mut self, row: &Value) {
+        self.emitted += 1;
+        json::dump(&mut self.text, row);
+        self.text.push('\n');
     }
 }
 
@@ -223,10 +245,13 @@ enum Rows {
 }
 
 impl Rows {
-    fn chunk(&mut self) -> Result<Vec<ReadRow>, StageError> {
+    fn chunk(&mut self) -> Result<Option<Chunk>, StageError> {
         match self {
-            Self::All(reader) => reader.chunk(),
-            Self::Sample(rows) => Ok(rows.take(2048).collect()),
+            Self::All(reader) => reader.raw_chunk(),
+            Self::Sample(rows) => {
+                let chunk = Chunk::ready(rows.take(512).collect());
+                Ok((chunk.len() > 0).then_some(chunk))
+            }
         }
     }
 }

@@ -9,15 +9,14 @@
 //! Tags are `response`, `single`, `parallel` and `multi-step` (calls right after a tool's result). No row is
 //! left out; one without messages gets no labels.
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{ArtifactType, Input, Output, Ports, Stage, StageContext, StageError};
 use starling_reward::prepare::{Label, LabelReport, label_messages};
 use starling_text::json::{self, Value};
 
-use crate::rows::{self, RowReader, RowWriter};
-use crate::sift;
+use crate::flow::flow_rows;
+use crate::rows::{self, Chunk, RowReader, RowWriter};
 
 /// The kind `label`.
 pub(crate) struct LabelKind;
@@ -51,30 +50,26 @@ impl Stage for LabelKind {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
-        let pool = sift::pool(context)?;
-        let mut reader = RowReader::open(context.input("rows")?)?;
+        let reader = RowReader::open(context.input("rows")?)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut report = LabelReport::new(p.only_last);
-        let mut read = 0;
-        loop {
-            let chunk = pool.install(|| reader.chunk())?;
-            if chunk.is_empty() {
-                break;
+        let work = |_, chunk: Chunk| {
+            let (mut text, mut all) = (String::new(), Vec::new());
+            for row in chunk.values() {
+                let (_, row) = row?;
+                let (messages, labels, line) = labelled(row);
+                text.push_str(&line);
+                text.push('\n');
+                all.push((messages, labels));
             }
-            let chunk = sift::valid(chunk, &reader)?;
-            read += chunk.len();
-            let labelled: Vec<(usize, Vec<Label>, String)> = pool.install(|| {
-                chunk
-                    .into_par_iter()
-                    .map(|(_, row)| labelled(row))
-                    .collect()
-            });
-            for (messages, labels, text) in labelled {
-                report.add(messages, &labels);
-                writer.line(&text)?;
+            Ok((text, all))
+        };
+        flow_rows(context, reader, work, |(text, all): (String, Vec<_>)| {
+            for (messages, labels) in &all {
+                report.add(*messages, labels);
             }
-            sift::told(context, read)?;
-        }
+            writer.lines(&text, all.len())
+        })?;
         let _ = writer.finish()?;
         let text = json::dumps_with(
             &report.finish(),

@@ -16,8 +16,8 @@ use starling_contract::{
 };
 use starling_text::json::{self, Value};
 
-use crate::rows::{self, RowReader, RowWriter};
-use crate::sift;
+use crate::flow::flow_rows;
+use crate::rows::{self, Chunk, RowReader, RowWriter};
 
 /// The kind `merge`.
 pub(crate) struct Merge;
@@ -86,33 +86,34 @@ impl Stage for Merge {
                 .position(|o| o == name)
                 .unwrap_or(p.order.len())
         });
-        let pool = sift::pool(context)?;
         let mut writer = RowWriter::create(&context.output("rows"))?;
         let mut report: BTreeMap<&str, Part> = BTreeMap::new();
+        // Of rows already written a number each is held, and of their ids.
         let (mut seen, mut ids) = (BTreeSet::new(), BTreeSet::new());
-        let mut read = 0;
         for (name, path) in parts {
             let part = report.entry(name).or_default();
-            let mut reader = RowReader::open(path)?;
-            loop {
-                let chunk = pool.install(|| reader.chunk())?;
-                if chunk.is_empty() {
-                    break;
-                }
-                for (_, row) in sift::valid(chunk, &reader)? {
-                    read += 1;
-                    if !seen.insert(content(&row)) {
+            let work = |_, chunk: Chunk| {
+                let each = chunk.values().map(|row| {
+                    let (_, row) = row?;
+                    let id = short(&rows::id_of(&row));
+                    Ok((content(&row), id, json::dumps(&row)))
+                });
+                each.collect::<Result<Vec<_>, StageError>>()
+            };
+            flow_rows(context, RowReader::open(path)?, work, |each| {
+                for (content, id, text) in each {
+                    if !seen.insert(content) {
                         part.repetitions += 1;
                         if p.drop_repetitions {
                             continue;
                         }
                     }
                     part.rows += 1;
-                    part.ids_again += usize::from(!ids.insert(short(&rows::id_of(&row))));
-                    writer.write(&row)?;
+                    part.ids_again += usize::from(!ids.insert(id));
+                    writer.line(&text)?;
                 }
-                sift::told(context, read)?;
-            }
+                Ok(())
+            })?;
         }
         let count = writer.finish()?;
         rows::write_json(&context.output("report"), &report)?;

@@ -12,7 +12,6 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
@@ -26,7 +25,8 @@ use starling_text::json::{self, Value};
 use starling_text::template::{ChatTemplate, Options};
 
 use crate::chat;
-use crate::rows::{self, RowReader, RowWriter};
+use crate::flow::flow_rows;
+use crate::rows::{self, Chunk, RowReader, RowWriter};
 use crate::sift;
 
 /// The kind `proportion`.
@@ -256,21 +256,18 @@ impl Measure {
 
 /// The traits of every row.
 fn traits(context: &StageContext<'_>) -> Result<Vec<Traits>, StageError> {
-    let pool = sift::pool(context)?;
-    let mut reader = RowReader::open(context.input("rows")?)?;
+    let reader = RowReader::open(context.input("rows")?)?;
     let mut all = Vec::new();
-    loop {
-        let chunk = pool.install(|| reader.chunk())?;
-        if chunk.is_empty() {
-            return Ok(all);
-        }
-        let chunk = sift::valid(chunk, &reader)?;
-        let each = chunk
-            .iter()
-            .map(|(_, row)| Traits::of(rows::list(row, "messages")));
+    let work = |_, chunk: Chunk| {
+        let each = chunk.values();
+        let each = each.map(|row| Ok(Traits::of(rows::list(&row?.1, "messages"))));
+        each.collect::<Result<Vec<_>, StageError>>()
+    };
+    flow_rows(context, reader, work, |each| {
         all.extend(each);
-        sift::told(context, all.len())?;
-    }
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// The rows at these places, with the lengths of their prompts.
@@ -279,34 +276,29 @@ fn held(
     wanted: &[usize],
     measure: &Measure,
 ) -> Result<BTreeMap<usize, Held>, StageError> {
-    let pool = sift::pool(context)?;
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
-    let mut reader = RowReader::open(context.input("rows")?)?;
-    let (mut held, mut first) = (BTreeMap::new(), 0);
-    loop {
-        let chunk = pool.install(|| reader.chunk())?;
-        if chunk.is_empty() {
-            return Ok(held);
-        }
-        let chunk = sift::valid(chunk, &reader)?;
-        let found: Vec<(usize, Held)> = pool.install(|| {
-            let numbered = chunk.par_iter().enumerate();
-            let taken = numbered.filter(|(i, _)| sorted.binary_search(&(first + i)).is_ok());
-            let each = taken.map(|(i, (_, row))| {
-                let one = Held {
-                    id: rows::id_of(row),
-                    text: json::dumps(row),
-                    tokens: measure.prompt(row),
-                };
-                (first + i, one)
-            });
-            each.collect()
+    let reader = RowReader::open(context.input("rows")?)?;
+    let mut held = BTreeMap::new();
+    let work = |first: usize, chunk: Chunk| {
+        let taken = (first..).zip(chunk.values());
+        let taken = taken.filter(|(i, _)| sorted.binary_search(i).is_ok());
+        let each = taken.map(|(i, row)| {
+            let (_, row) = row?;
+            let one = Held {
+                id: rows::id_of(&row),
+                text: json::dumps(&row),
+                tokens: measure.prompt(&row),
+            };
+            Ok((i, one))
         });
-        held.extend(found);
-        first += chunk.len();
-        sift::told(context, first)?;
-    }
+        each.collect::<Result<Vec<_>, StageError>>()
+    };
+    flow_rows(context, reader, work, |each| {
+        held.extend(each);
+        Ok(())
+    })?;
+    Ok(held)
 }
 
 #[cfg(test)]

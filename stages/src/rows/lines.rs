@@ -26,10 +26,11 @@ impl<R: BufRead> Lines<R> {
         Self { input, line: 0 }
     }
 
-    /// Puts the next line that is not blank into `row`.
+    /// Puts the next line that is not blank behind what `row` holds.
     pub(super) fn cut(&mut self, row: &mut Vec<u8>) -> io::Result<Cut> {
+        let start = row.len();
         loop {
-            row.clear();
+            row.truncate(start);
             loop {
                 let buffer = self.input.fill_buf()?;
                 if buffer.is_empty() {
@@ -42,18 +43,17 @@ impl<R: BufRead> Lines<R> {
                 if end.is_some() {
                     break;
                 }
-                if row.len() > LONGEST {
+                if row.len() - start > LONGEST {
                     return Ok(Cut::Broken(self.line + 1, "the line is too long"));
                 }
             }
-            if row.is_empty() {
+            if row.len() == start {
                 return Ok(Cut::End);
             }
             self.line += 1;
-            while row.last().is_some_and(u8::is_ascii_whitespace) {
-                row.pop();
-            }
-            if !row.is_empty() {
+            let kept = row[start..].trim_ascii_end().len();
+            row.truncate(start + kept);
+            if kept > 0 {
                 return Ok(Cut::Row(self.line));
             }
         }
@@ -103,9 +103,8 @@ impl<R: BufRead> Elements<R> {
         }
     }
 
-    /// Puts the text of the next element into `row`.
+    /// Puts the text of the next element behind what `row` holds.
     pub(super) fn cut(&mut self, row: &mut Vec<u8>) -> io::Result<Cut> {
-        row.clear();
         loop {
             let byte = self.next_byte()?;
             match (&self.state, byte) {
@@ -132,7 +131,7 @@ impl<R: BufRead> Elements<R> {
 
     /// Takes an element whose first byte is `first`: up to the comma or bracket that ends it.
     fn element(&mut self, first: u8, row: &mut Vec<u8>) -> io::Result<Cut> {
-        let start = self.line;
+        let (start, before) = (self.line, row.len());
         let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
         // Says whether the byte belongs to the element.
         let mut takes = |byte: u8| {
@@ -171,7 +170,7 @@ impl<R: BufRead> Elements<R> {
                 self.state = State::After;
                 return Ok(Cut::Row(start));
             }
-            if row.len() > LONGEST {
+            if row.len() - before > LONGEST {
                 return Ok(Cut::Broken(start, "the row is too long"));
             }
         }
@@ -191,6 +190,7 @@ mod tests {
         let mut elements = Elements::new(BufReader::with_capacity(capacity, text.as_bytes()));
         let (mut rows, mut row) = (Vec::new(), Vec::new());
         loop {
+            row.clear();
             match elements.cut(&mut row).expect("no disk here") {
                 Cut::Row(line) => rows.push((line, String::from_utf8(row.clone()).expect("text"))),
                 Cut::End => return (rows, None),

@@ -10,6 +10,7 @@ use std::path::Path;
 use starling_contract::StageError;
 use starling_text::json::{self, Value};
 
+pub(crate) use read::Chunk;
 pub use read::{Place, ReadRow, RowReader};
 pub use write::{FileFormat, FileWriter, RowWriter};
 

@@ -5,7 +5,9 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
@@ -15,9 +17,12 @@ use starling_text::json::{self, Value};
 use super::lines::{Cut, Elements, Lines};
 use super::parquet::ParquetRows;
 
-/// Rows and bytes of a chunk, whichever is reached first.
+/// Rows and bytes of a chunk that is read whole, whichever is reached first.
 const CHUNK_ROWS: usize = 2048;
 const CHUNK_BYTES: usize = 16 << 20;
+/// The same of a chunk that one thread works on: small enough to stay in its cache.
+const RAW_ROWS: usize = 512;
+const RAW_BYTES: usize = 1 << 20;
 
 /// Where a row stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,10 +44,15 @@ pub struct ReadRow {
 /// Reads rows.
 pub struct RowReader {
     files: std::vec::IntoIter<(String, PathBuf)>,
-    name: String,
-    path: PathBuf,
+    file: Arc<FileRead>,
     source: Source,
     buffer: Vec<u8>,
+}
+
+/// The file that rows come from: its name within its folder, and its path.
+struct FileRead {
+    name: String,
+    path: PathBuf,
 }
 
 enum Source {
@@ -53,9 +63,70 @@ enum Source {
 }
 
 enum Raw {
-    Text(Vec<u8>),
+    /// A part of the text that was read.
+    Text(Range<usize>),
     Value(Value),
     Bad(String),
+}
+
+/// Rows that are cut from their file and not looked into yet, or rows already read.
+pub(crate) struct Chunk {
+    text: Vec<u8>,
+    rows: Vec<RawRow>,
+    ready: Vec<ReadRow>,
+}
+
+struct RawRow {
+    file: Arc<FileRead>,
+    line: usize,
+    raw: Raw,
+}
+
+impl Chunk {
+    /// Rows that are read already.
+    pub(crate) fn ready(ready: Vec<ReadRow>) -> Self {
+        Self {
+            text: Vec::new(),
+            rows: Vec::new(),
+            ready,
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() + self.ready.len()
+    }
+
+    /// The rows, read; of one that is no JSON, why.
+    pub(crate) fn rows(self) -> impl Iterator<Item = ReadRow> {
+        let Self { text, rows, ready } = self;
+        let read = rows.into_iter().map(move |row| ReadRow {
+            place: Place {
+                file: row.file.name.clone(),
+                line: row.line,
+            },
+            value: parse(row.raw, &text),
+        });
+        ready.into_iter().chain(read)
+    }
+
+    /// The rows of an artifact: what is no JSON there is damage, not data.
+    pub(crate) fn values(self) -> impl Iterator<Item = Result<(Place, Value), StageError>> {
+        let paths: Vec<Arc<FileRead>> = self.rows.iter().map(|row| Arc::clone(&row.file)).collect();
+        self.rows()
+            .enumerate()
+            .map(move |(i, row)| match row.value {
+                Ok(value) => Ok((row.place, value)),
+                Err(why) => Err(match paths.get(i) {
+                    Some(file) => broken(&file.path, row.place.line, &why),
+                    None => StageError::failed(why),
+                }),
+            })
+    }
+}
+
+fn broken(path: &Path, line: usize, why: &str) -> StageError {
+    StageError::failed(format!("{}:{line}: {why}", path.display()))
 }
 
 impl RowReader {
@@ -78,8 +149,7 @@ impl RowReader {
         }
         let mut reader = Self {
             files: files.into_iter(),
-            name: String::new(),
-            path: path.to_owned(),
+            file: file_read(String::new(), path),
             source: Source::Empty,
             buffer: Vec::new(),
         };
@@ -94,8 +164,7 @@ impl RowReader {
     pub fn stream(input: impl Read + Send + 'static, name: &Path) -> Result<Self, StageError> {
         Ok(Self {
             files: Vec::new().into_iter(),
-            name: String::new(),
-            path: name.to_owned(),
+            file: file_read(String::new(), name),
             source: text(Box::new(BufReader::with_capacity(1 << 18, input)), name)?,
             buffer: Vec::new(),
         })
@@ -118,25 +187,23 @@ impl RowReader {
         } else {
             text(Box::new(head), &path)?
         };
-        (self.name, self.path) = (name, path);
+        self.file = file_read(name, &path);
         Ok(true)
     }
 
     /// The file that is read now, for messages.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 
-    fn broken(&self, line: usize, why: &str) -> StageError {
-        StageError::failed(format!("{}:{line}: {why}", self.path.display()))
-    }
-
-    fn next_raw(&mut self) -> Result<Option<(usize, Raw)>, StageError> {
+    /// Cuts the next row out; its text is put behind what `text` holds.
+    fn next_raw(&mut self, text: &mut Vec<u8>) -> Result<Option<(usize, Raw)>, StageError> {
         loop {
+            let start = text.len();
             let cut = match &mut self.source {
                 Source::Empty => return Ok(None),
-                Source::Lines(lines) => lines.cut(&mut self.buffer),
-                Source::Elements(elements) => elements.cut(&mut self.buffer),
+                Source::Lines(lines) => lines.cut(text),
+                Source::Elements(elements) => elements.cut(text),
                 Source::Parquet(rows) => {
                     if let Some((number, row)) = rows.next_row() {
                         return Ok(Some((number, row.map_or_else(Raw::Bad, Raw::Value))));
@@ -144,12 +211,9 @@ impl RowReader {
                     Ok(Cut::End)
                 }
             };
-            match cut.map_err(StageError::io("read", &self.path))? {
-                Cut::Row(line) => {
-                    let text = std::mem::take(&mut self.buffer);
-                    return Ok(Some((line, Raw::Text(text))));
-                }
-                Cut::Broken(line, why) => return Err(self.broken(line, why)),
+            match cut.map_err(StageError::io("read", &self.file.path))? {
+                Cut::Row(line) => return Ok(Some((line, Raw::Text(start..text.len())))),
+                Cut::Broken(line, why) => return Err(broken(&self.file.path, line, why)),
                 Cut::End => {
                     if !self.next_file()? {
                         return Ok(None);
@@ -164,11 +228,15 @@ impl RowReader {
     /// # Errors
     /// [`StageError::Io`], and [`StageError::Failed`] with file and line.
     pub fn next_row(&mut self) -> Result<Option<(usize, Value)>, StageError> {
-        let Some((line, raw)) = self.next_raw()? else {
-            return Ok(None);
-        };
-        let value = parse(raw).map_err(|why| self.broken(line, &why))?;
-        Ok(Some((line, value)))
+        let mut text = std::mem::take(&mut self.buffer);
+        text.clear();
+        let cut = self.next_raw(&mut text)?;
+        let row = cut.map(|(line, raw)| {
+            let value = parse(raw, &text).map_err(|why| broken(&self.file.path, line, &why))?;
+            Ok((line, value))
+        });
+        self.buffer = text;
+        row.transpose()
     }
 
     /// How many rows are left, without looking into them.
@@ -176,14 +244,43 @@ impl RowReader {
     /// # Errors
     /// As [`RowReader::chunk`].
     pub fn count(&mut self) -> Result<usize, StageError> {
-        let mut count = 0;
-        while let Some((_, raw)) = self.next_raw()? {
-            if let Raw::Text(text) = raw {
-                self.buffer = text;
-            }
+        let (mut count, mut text) = (0, Vec::new());
+        while self.next_raw(&mut text)?.is_some() {
+            text.clear();
             count += 1;
         }
         Ok(count)
+    }
+
+    /// The next rows, not looked into; nothing at the end.
+    ///
+    /// # Errors
+    /// [`StageError::Io`], and [`StageError::Failed`] where the file is cut off or cannot be decompressed.
+    pub(crate) fn raw_chunk(&mut self) -> Result<Option<Chunk>, StageError> {
+        let chunk = self.cut(RAW_ROWS, RAW_BYTES)?;
+        Ok((chunk.len() > 0).then_some(chunk))
+    }
+
+    fn cut(&mut self, most_rows: usize, most_bytes: usize) -> Result<Chunk, StageError> {
+        let (mut text, mut rows, mut others) = (Vec::new(), Vec::new(), 0);
+        while rows.len() < most_rows && text.len() + others < most_bytes {
+            let Some((line, raw)) = self.next_raw(&mut text)? else {
+                break;
+            };
+            if !matches!(raw, Raw::Text(_)) {
+                others += most_bytes / most_rows;
+            }
+            rows.push(RawRow {
+                file: Arc::clone(&self.file),
+                line,
+                raw,
+            });
+        }
+        Ok(Chunk {
+            text,
+            rows,
+            ready: Vec::new(),
+        })
     }
 
     /// The next rows, read one after the other and parsed side by side on the threads of the current pool;
@@ -192,31 +289,32 @@ impl RowReader {
     /// # Errors
     /// [`StageError::Io`], and [`StageError::Failed`] where the file is cut off or cannot be decompressed.
     pub fn chunk(&mut self) -> Result<Vec<ReadRow>, StageError> {
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
-            let Some((line, raw)) = self.next_raw()? else {
-                break;
-            };
-            bytes += match &raw {
-                Raw::Text(text) => text.len(),
-                Raw::Value(_) | Raw::Bad(_) => CHUNK_BYTES / CHUNK_ROWS,
-            };
-            rows.push((self.name.clone(), line, raw));
-        }
-        let read = rows.into_par_iter().map(|(file, line, raw)| ReadRow {
-            place: Place { file, line },
-            value: parse(raw),
+        let chunk = self.cut(CHUNK_ROWS, CHUNK_BYTES)?;
+        let text = chunk.text;
+        let read = chunk.rows.into_par_iter().map(|row| ReadRow {
+            place: Place {
+                file: row.file.name.clone(),
+                line: row.line,
+            },
+            value: parse(row.raw, &text),
         });
         Ok(read.collect())
     }
 }
 
-fn parse(raw: Raw) -> Result<Value, String> {
+fn file_read(name: String, path: &Path) -> Arc<FileRead> {
+    Arc::new(FileRead {
+        name,
+        path: path.to_owned(),
+    })
+}
+
+fn parse(raw: Raw, text: &[u8]) -> Result<Value, String> {
     match raw {
         Raw::Value(value) => Ok(value),
         Raw::Bad(why) => Err(why),
-        Raw::Text(bytes) => {
-            let text = std::str::from_utf8(&bytes)
+        Raw::Text(part) => {
+            let text = std::str::from_utf8(&text[part])
                 .map_err(|e| format!("not UTF-8 after byte {}", e.valid_up_to()))?;
             json::parse(text).map_err(|e| format!("not JSON: {e}"))
         }

@@ -51,6 +51,17 @@ impl RowWriter {
             .map_err(StageError::io("write", &self.path))
     }
 
+    /// Appends rows that are JSON already, each with its line break.
+    ///
+    /// # Errors
+    /// [`StageError::Io`].
+    pub fn lines(&mut self, text: &str, count: usize) -> Result<(), StageError> {
+        self.count += count;
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(StageError::io("write", &self.path))
+    }
+
     /// Flushes, and returns how many rows were written.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 //! | `report` | out | report   | counts of rows and tools on each side     |
 //!
 //! By tools, rows that share a tool name, directly or through other rows, stay together: no tool of a
-//! test row occurs in any training row, and no row is lost.
+//! test row occurs in any training row, and no row is lost. Rows are read twice; of each only its group is held.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_text::json::Value;
+use starling_text::json::{self, Value};
 
+use crate::flow::flow_rows;
 use crate::random::Random;
-use crate::rows::{self, RowWriter};
+use crate::rows::{self, Chunk, RowReader, RowWriter};
 
 /// The kind `split`.
 pub(crate) struct Split;
@@ -98,41 +99,64 @@ impl Stage for Split {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
-        let all = rows::read_all(context.input("rows")?)?;
-        let tools: Vec<BTreeSet<&str>> = all.iter().map(tool_names).collect();
-        let groups = match p.by {
-            By::Tools => connected(&tools),
-            By::Row => (0..all.len()).map(|i| vec![i]).collect(),
+        let path = context.input("rows")?;
+        let mut groups = Groups::default();
+        let names = |_, chunk: Chunk| {
+            let each = chunk.values();
+            let each = each.map(|row| Ok(tool_names(&row?.1)));
+            each.collect::<Result<Vec<_>, StageError>>()
         };
-        let held_out = hold_out(&groups, all.len(), p.test, p.seed);
-        let count = held_out.iter().filter(|h| **h).count();
-        if count == 0 || count == all.len() {
+        flow_rows(context, RowReader::open(path)?, names, |each| {
+            each.iter().for_each(|names| groups.add(names, p.by));
+            Ok(())
+        })?;
+        let (group_of, sizes) = groups.finish();
+        let (rows, largest) = (group_of.len(), sizes.iter().copied().max().unwrap_or(0));
+        let held_out = hold_out(&sizes, rows, p.test, p.seed);
+        let is_test = |row: usize| held_out[group_of[row]];
+        let count = (0..rows).filter(|row| is_test(*row)).count();
+        if count == 0 || count == rows {
             return Err(StageError::failed_try(
                 format!(
-                    "the {} rows form {} groups that share tools, the largest of {} rows: no split \
-                     leaves rows on both sides",
-                    all.len(),
-                    groups.len(),
-                    groups.iter().map(Vec::len).max().unwrap_or(0)
+                    "the {rows} rows form {} groups that share tools, the largest of {largest} rows: no \
+                     split leaves rows on both sides",
+                    sizes.len(),
                 ),
                 "set `by = \"row\"`, or bring more rows",
             ));
         }
         let mut train = RowWriter::create(&context.output("train"))?;
         let mut test = RowWriter::create(&context.output("test"))?;
-        let mut seen: [BTreeSet<&str>; 2] = Default::default();
-        for ((row, names), is_test) in all.iter().zip(&tools).zip(&held_out) {
-            if *is_test { &mut test } else { &mut train }.write(row)?;
-            seen[usize::from(*is_test)].extend(names);
-        }
+        let mut seen: [BTreeSet<String>; 2] = Default::default();
+        let texts = |first: usize, chunk: Chunk| {
+            let mut sides: [Side; 2] = Default::default();
+            for (number, row) in (first..).zip(chunk.values()) {
+                let (_, row) = row?;
+                let side = &mut sides[usize::from(is_test(number))];
+                side.rows += 1;
+                json::dump(&mut side.text, &row);
+                side.text.push('\n');
+                side.tools.extend(tool_names(&row));
+            }
+            Ok(sides)
+        };
+        flow_rows(context, RowReader::open(path)?, texts, |sides| {
+            let [learnt, held] = &sides;
+            train.lines(&learnt.text, learnt.rows)?;
+            test.lines(&held.text, held.rows)?;
+            seen.iter_mut()
+                .zip(sides)
+                .for_each(|(seen, side)| seen.extend(side.tools));
+            Ok(())
+        })?;
         let report = Report {
             train_rows: train.finish()?,
             test_rows: test.finish()?,
             train_tools: seen[0].len(),
             test_tools: seen[1].len(),
             shared_tools: seen[0].intersection(&seen[1]).count(),
-            groups: groups.len(),
-            largest_group: groups.iter().map(Vec::len).max().unwrap_or(0),
+            groups: sizes.len(),
+            largest_group: largest,
         };
         context.info(format!(
             "{} rows to learn from, {} held out, {} tools in both",
@@ -142,51 +166,91 @@ impl Stage for Split {
     }
 }
 
-fn tool_names(row: &Value) -> BTreeSet<&str> {
+/// Rows of a chunk that go to one side.
+#[derive(Default)]
+struct Side {
+    text: String,
+    rows: usize,
+    tools: BTreeSet<String>,
+}
+
+fn tool_names(row: &Value) -> BTreeSet<String> {
     rows::list(row, "tools")
         .iter()
         .map(|t| rows::field(t, "function").unwrap_or(t))
         .filter_map(|t| rows::text(t, "name"))
+        .map(str::to_owned)
         .collect()
 }
 
-/// Groups of rows that share a tool name, directly or through other rows, by their first row.
-fn connected(tools: &[BTreeSet<&str>]) -> Vec<Vec<usize>> {
-    let mut parent: Vec<usize> = (0..tools.len()).collect();
-    fn root(parent: &mut [usize], mut i: usize) -> usize {
-        while parent[i] != i {
-            parent[i] = parent[parent[i]];
-            i = parent[i];
+/// Rows that share a tool name, directly or through other rows. Of a row only its group is held.
+#[derive(Default)]
+struct Groups {
+    /// For each row an earlier row of its group, or itself when it is the first.
+    parent: Vec<usize>,
+    first_with: BTreeMap<String, usize>,
+}
+
+impl Groups {
+    /// Adds the next row; by row it is a group of its own.
+    fn add(&mut self, names: &BTreeSet<String>, by: By) {
+        let row = self.parent.len();
+        self.parent.push(row);
+        if by == By::Row {
+            return;
         }
-        i
-    }
-    let mut first_with: BTreeMap<&str, usize> = BTreeMap::new();
-    for (i, names) in tools.iter().enumerate() {
         for name in names {
-            let j = *first_with.entry(name).or_insert(i);
-            let (a, b) = (root(&mut parent, i), root(&mut parent, j));
-            parent[a.max(b)] = a.min(b);
+            match self.first_with.get(name) {
+                None => {
+                    self.first_with.insert(name.clone(), row);
+                }
+                Some(&first) => {
+                    let (a, b) = (self.root(row), self.root(first));
+                    self.parent[a.max(b)] = a.min(b);
+                }
+            }
         }
     }
-    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for i in 0..tools.len() {
-        let r = root(&mut parent, i);
-        groups.entry(r).or_default().push(i);
+
+    fn root(&mut self, mut row: usize) -> usize {
+        while self.parent[row] != row {
+            self.parent[row] = self.parent[self.parent[row]];
+            row = self.parent[row];
+        }
+        row
     }
-    groups.into_values().collect()
+
+    /// The group of each row, and the sizes of the groups, in the order of their first rows.
+    fn finish(mut self) -> (Vec<usize>, Vec<usize>) {
+        let mut sizes: Vec<usize> = Vec::new();
+        let mut group_of = Vec::with_capacity(self.parent.len());
+        for row in 0..self.parent.len() {
+            let root = self.root(row);
+            // The root is the first row of its group, so it has its number already.
+            let group = if root == row {
+                sizes.push(0);
+                sizes.len() - 1
+            } else {
+                group_of[root]
+            };
+            sizes[group] += 1;
+            group_of.push(group);
+        }
+        (group_of, sizes)
+    }
 }
 
 /// Marks groups as held out, in a seeded order, as long as they fit into the wished share.
-fn hold_out(groups: &[Vec<usize>], rows: usize, share: f64, seed: u64) -> Vec<bool> {
+fn hold_out(sizes: &[usize], rows: usize, share: f64, seed: u64) -> Vec<bool> {
     let wanted = (share * rows as f64).round() as usize;
-    let mut order: Vec<usize> = (0..groups.len()).collect();
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
     Random::new(seed, "split").shuffle(&mut order);
-    let mut held_out = vec![false; rows];
+    let mut held_out = vec![false; sizes.len()];
     let mut taken = 0;
     for group in order {
-        if taken + groups[group].len() <= wanted {
-            taken += groups[group].len();
-            groups[group].iter().for_each(|i| held_out[*i] = true);
+        if taken + sizes[group] <= wanted {
+            taken += sizes[group];
+            held_out[group] = true;
         }
     }
     held_out
@@ -196,33 +260,48 @@ fn hold_out(groups: &[Vec<usize>], rows: usize, share: f64, seed: u64) -> Vec<bo
 mod tests {
     use super::*;
 
+    fn groups(tools: &[BTreeSet<String>]) -> (Vec<usize>, Vec<usize>) {
+        let mut groups = Groups::default();
+        tools.iter().for_each(|names| groups.add(names, By::Tools));
+        groups.finish()
+    }
+
     #[test]
     fn rows_that_share_tools_through_others_stay_together() {
-        let tools: Vec<BTreeSet<&str>> = [&["a", "b"][..], &["c"], &["b", "d"], &["d"], &["e"]]
-            .iter()
-            .map(|t| t.iter().copied().collect())
-            .collect();
-        assert_eq!(connected(&tools), vec![vec![0, 2, 3], vec![1], vec![4]]);
+        let tools: Vec<BTreeSet<String>> = [
+            &["a", "b"][..],
+            &["c"],
+            &["b", "d"],
+            &["d"],
+            &["e"],
+            &["c", "e"],
+        ]
+        .iter()
+        .map(|t| t.iter().map(|name| (*name).to_owned()).collect())
+        .collect();
+        assert_eq!(groups(&tools), (vec![0, 1, 0, 0, 1, 1], vec![3, 3]));
+        assert_eq!(groups(&tools[..5]), (vec![0, 1, 0, 0, 2], vec![3, 1, 1]));
     }
 
     #[test]
     fn held_out_tools_are_never_trained_on() {
         let mut random = Random::new(3, "rows");
         let names: Vec<String> = (0..400).map(|i| format!("t{i}")).collect();
-        let tools: Vec<BTreeSet<&str>> = (0..150)
-            .map(|_| (0..2).map(|_| random.pick(&names).as_str()).collect())
+        let tools: Vec<BTreeSet<String>> = (0..150)
+            .map(|_| (0..2).map(|_| random.pick(&names).clone()).collect())
             .collect();
-        let held_out = hold_out(&connected(&tools), tools.len(), 0.2, 5);
-        let side = |s: bool| -> BTreeSet<&str> {
+        let (group_of, sizes) = groups(&tools);
+        let held_out = hold_out(&sizes, tools.len(), 0.2, 5);
+        let side = |s: bool| -> BTreeSet<String> {
             tools
                 .iter()
-                .zip(&held_out)
-                .filter(|(_, h)| **h == s)
+                .zip(&group_of)
+                .filter(|(_, group)| held_out[**group] == s)
                 .flat_map(|(t, _)| t.clone())
                 .collect()
         };
         assert!(side(true).is_disjoint(&side(false)));
-        let count = held_out.iter().filter(|h| **h).count();
+        let count = group_of.iter().filter(|group| held_out[**group]).count();
         assert!((20..=30).contains(&count), "{count}");
     }
 }

@@ -1,18 +1,16 @@
 //! JSON as Python's `json` module reads and writes it: any-size integers, `NaN`, insertion order.
 
 mod dump;
+mod map;
 mod parse;
 
-use indexmap::IndexMap;
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
 pub(crate) use dump::push as dump_fmt;
-pub use dump::{Dumps, dumps, dumps_with, write_float};
+pub use dump::{Dumps, dump, dumps, dumps_with, write_float};
+pub use map::{Iter, IterMut, Map};
 pub use parse::{MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, parse, parse_members};
-
-/// An object: insertion-ordered; of duplicate keys the last value wins, at the first one's place.
-pub type Map = IndexMap<String, Value>;
 
 /// A value as `json.loads` would build it.
 ///
@@ -238,6 +236,11 @@ pub(crate) mod tests {
             (
                 "[1e16, 9999999999999998.0, 1e15, 0.0001, 0.00001, 1e-7, 5e-324, 1.5e300, 12345678901234567890.0]",
                 "[1e+16, 9999999999999998.0, 1000000000000000.0, 0.0001, 1e-05, 1e-07, 5e-324, 1.5e+300, 1.2345678901234567e+19]",
+            ),
+            // Exactly between two texts of the same length: the even one.
+            (
+                "[2139455556902997.25, -2139455556902997.75, 2139455556902998.25]",
+                "[2139455556902997.2, -2139455556902997.8, 2139455556902998.2]",
             ),
             ("\"\u{7f}\u{2029}<&>\"", "\"\u{7f}\u{2029}<&>\""),
         ] {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Inputs of one share of the work.
 const SHARE: u64 = 2_000;
@@ -168,10 +168,12 @@ pub(crate) fn drive(
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let slowest = Mutex::new((Duration::ZERO, String::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let (next, failures, seeds, run) = (&next, &failures, &seeds, &run);
+            let slowest = &slowest;
             scope.spawn(move || {
                 loop {
                     let share = next.fetch_add(1, Ordering::Relaxed);
@@ -183,8 +185,16 @@ pub(crate) fn drive(
                         let (name, _) = targets[(i % targets.len() as u64) as usize];
                         let bytes = mutated(&mut random, &seeds[name]);
                         let run = || run(name, &bytes, thread);
-                        if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                            let text = String::from_utf8_lossy(&bytes);
+                        let begun = Instant::now();
+                        let outcome = catch_unwind(AssertUnwindSafe(run));
+                        let took = begun.elapsed();
+                        let text = String::from_utf8_lossy(&bytes);
+                        let mut slow = slowest.lock().expect("nothing panics in here");
+                        if took > slow.0 {
+                            *slow = (took, format!("{name}: {text:?}"));
+                        }
+                        drop(slow);
+                        if outcome.is_err() {
                             let mut failures = failures.lock().expect("nothing panics in here");
                             failures.push(format!("{name}: {text:?}"));
                         }
@@ -196,9 +206,11 @@ pub(crate) fn drive(
     std::panic::set_hook(hook);
     let failures = failures.into_inner().expect("nothing panics in here");
     let seconds = start.elapsed().as_secs_f64();
+    let (longest, input) = slowest.into_inner().expect("nothing panics in here");
     println!(
-        "fuzz: {count} inputs in {seconds:.1} s, {} panics",
-        failures.len()
+        "fuzz: {count} inputs of seed {seed} in {seconds:.1} s, {} panics; the longest took {longest:?}: {}",
+        failures.len(),
+        input.chars().take(600).collect::<String>()
     );
     assert!(
         failures.is_empty(),

@@ -19,8 +19,30 @@ pub struct Dumps {
 
 /// `json.dumps(value, ensure_ascii=False)`.
 pub fn dumps(value: &Value) -> String {
-    dumps_with(value, &Dumps::default())
+    let mut out = String::new();
+    dump(&mut out, value);
+    out
 }
+
+/// Appends `json.dumps(value, ensure_ascii=False)`.
+pub fn dump(out: &mut String, value: &Value) {
+    let mut writer = Writer {
+        out: std::mem::take(out),
+        options: &PLAIN,
+        item: ", ",
+        key: ": ",
+    };
+    writer.value(value, 0);
+    *out = writer.out;
+}
+
+/// The default options.
+const PLAIN: Dumps = Dumps {
+    ensure_ascii: false,
+    sort_keys: false,
+    separators: None,
+    indent: None,
+};
 
 /// `json.dumps` with options.
 pub fn dumps_with(value: &Value, options: &Dumps) -> String {
@@ -183,12 +205,29 @@ pub fn write_float(out: &mut String, float: f64) {
     if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
         let start = out.len();
         push(out, format_args!("{float}"));
-        if !out[start..].contains('.') {
-            out.push_str(".0");
+        match out[start..].find('.') {
+            None => out.push_str(".0"),
+            Some(point) if out.len() - start > LONG => {
+                let places = out.len() - start - point - 1;
+                if let Some(even) = to_even(float, &out[start..], format!("{float:.places$}")) {
+                    out.truncate(start);
+                    out.push_str(&even);
+                }
+            }
+            Some(_) => {}
         }
         return;
     }
-    let scientific = format!("{float:e}");
+    let mut scientific = format!("{float:e}");
+    if let Some((digits, _)) = scientific.split_once('e')
+        && digits.len() > LONG
+        && let Some(point) = digits.find('.')
+    {
+        let places = digits.len() - point - 1;
+        if let Some(even) = to_even(float, &scientific, format!("{float:.places$e}")) {
+            scientific = even;
+        }
+    }
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     out.push_str(digits);
     out.push('e');
@@ -201,6 +240,18 @@ pub fn write_float(out: &mut String, float: f64) {
         out.push('0');
     }
     out.push_str(exponent);
+}
+
+/// Two numbers of at most 15 digits never stand for the same float; a point is one byte more.
+const LONG: usize = 16;
+
+/// The other of two shortest texts, where there are two: when a float lies exactly between them Python writes the
+/// one whose last digit is even, as rounding to a number of digits does here, and writing the shortest does not.
+fn to_even(float: f64, shortest: &str, rounded: String) -> Option<String> {
+    let same = rounded
+        .parse::<f64>()
+        .is_ok_and(|read| read.to_bits() == float.to_bits());
+    (rounded != shortest && same).then_some(rounded)
 }
 
 /// Writes a float that is the nearest one to a number of at most two decimals, such as prices are; says whether it was.
