@@ -8,7 +8,8 @@ use toml::de::DeTable;
 
 use super::draft::{self, Draft};
 use super::files::{self, Document, Texts};
-use super::matrix::expand::{self, Layers};
+use super::matrix::expand;
+use super::matrix::layers::Layers;
 use super::mistake::Mistakes;
 use super::profiles::{self, Asked, Profile};
 use super::{
