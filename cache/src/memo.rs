@@ -182,6 +182,20 @@ pub(crate) fn stamp_of(meta: &Metadata) -> (Inode, Stamp) {
     ((meta.dev(), meta.ino()), stamp)
 }
 
+/// As [`stamp_of`], for a file that was looked at from an open folder.
+pub(crate) fn stamp_of_stat(stat: &rustix::fs::Stat) -> (u64, Stamp) {
+    // The fields' types differ from system to system; a number that does not fit matches no stamp.
+    fn number<T: Default>(n: impl TryInto<T>) -> T {
+        n.try_into().unwrap_or_default()
+    }
+    let stamp = Stamp {
+        size: number(stat.st_size),
+        modified: (number(stat.st_mtime), number(stat.st_mtime_nsec)),
+        changed: (number(stat.st_ctime), number(stat.st_ctime_nsec)),
+    };
+    (number(stat.st_ino), stamp)
+}
+
 /// Header, entries of fixed size, then the digest of all that.
 fn encode(entries: &BTreeMap<Inode, (Stamp, Digest)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER.len() + entries.len() * ENTRY + 32);

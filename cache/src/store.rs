@@ -94,14 +94,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     -> Result<Creation, CacheError>;
     /// The record of an action, if there is a readable one whose blobs are all there.
     fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError>;
-    /// As [`Store::action`] for an action whose fields are known, so that a store may answer from its memory.
+    /// As [`Store::action`] for an action whose fields are known, so that a store may answer from its memory. Without
+    /// a record the fields come back.
     fn cached(
         &self,
         key: &ActionKey,
-        fields: &KeyFields,
-    ) -> Result<Option<ActionRecord>, CacheError> {
-        let _ = fields;
-        self.action(key)
+        fields: KeyFields,
+    ) -> Result<Result<ActionRecord, KeyFields>, CacheError> {
+        Ok(self.action(key)?.ok_or(fields))
     }
     /// Remembers records for [`Store::cached`]; `now_unix` is the present in seconds since 1970.
     fn remember(

@@ -46,6 +46,9 @@ enum Command {
         /// Threads that all stages share.
         #[arg(long)]
         threads: Option<usize>,
+        /// Memory that all stages share.
+        #[arg(long, value_parser = |text: &str| pipeline::parse_size(text).ok_or("no size"))]
+        memory: Option<u64>,
         /// Starts nothing after a failure.
         #[arg(long)]
         fail_fast: bool,
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
             store,
             set,
             threads,
+            memory,
             fail_fast,
             mixed,
             grace,
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         } => {
             let mut options = options(threads, fail_fast, grace);
             options.mixed = mixed;
+            options.memory = memory;
             run_pipeline(&registry, &pipeline, &store, &set, options, json)
         }
     };

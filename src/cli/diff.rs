@@ -63,7 +63,7 @@ impl Arguments {
 }
 
 /// The manifest of a run by its name, the beginning of it, or its place from the end.
-fn manifest(store: &LocalStore, name: &str) -> Result<Manifest, Failure> {
+fn manifest(store: &LocalStore, name: &str) -> Result<Manifest<'static>, Failure> {
     let runs = store.runs()?;
     let back = name.strip_prefix('-').and_then(|n| n.parse::<usize>().ok());
     let found = match back {
@@ -89,9 +89,9 @@ fn manifest(store: &LocalStore, name: &str) -> Result<Manifest, Failure> {
 }
 
 /// A stage in the old run and in the new one.
-type Pair<'m> = (Option<&'m ManifestStage>, Option<&'m ManifestStage>);
+type Pair<'m> = (Option<&'m ManifestStage<'m>>, Option<&'m ManifestStage<'m>>);
 
-fn pairs<'m>(old: &'m Manifest, new: &'m Manifest) -> BTreeMap<&'m str, Pair<'m>> {
+fn pairs<'m>(old: &'m Manifest<'_>, new: &'m Manifest<'_>) -> BTreeMap<&'m str, Pair<'m>> {
     let mut pairs: BTreeMap<&str, Pair<'m>> = BTreeMap::new();
     for stage in &old.stages {
         pairs.entry(&stage.name).or_default().0 = Some(stage);
@@ -105,8 +105,8 @@ fn pairs<'m>(old: &'m Manifest, new: &'m Manifest) -> BTreeMap<&'m str, Pair<'m>
 fn compare(
     store: &LocalStore,
     name: &str,
-    old: &ManifestStage,
-    new: &ManifestStage,
+    old: &ManifestStage<'_>,
+    new: &ManifestStage<'_>,
     classes: &mut BTreeSet<String>,
 ) -> Result<Value, Failure> {
     let (before, after) = (record(store, old)?, record(store, new)?);
@@ -151,12 +151,9 @@ fn compare(
     }))
 }
 
-fn record(store: &LocalStore, stage: &ManifestStage) -> Result<Option<ActionRecord>, Failure> {
-    let key = stage
-        .key
-        .as_ref()
-        .and_then(|key| key.parse::<ActionKey>().ok());
-    Ok(key.map(|key| store.action(&key)).transpose()?.flatten())
+fn record(store: &LocalStore, stage: &ManifestStage<'_>) -> Result<Option<ActionRecord>, Failure> {
+    let found = stage.key.map(|key| store.action(&key)).transpose()?;
+    Ok(found.flatten())
 }
 
 /// The numbers that differ between the JSON files of two outputs.

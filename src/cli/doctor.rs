@@ -3,12 +3,12 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;
+use starling::report::size;
 use starling::run::{clock, numerics};
 use starling_cache::{Liveness, LocalStore, Owner, Store as _};
 
 use super::output::{self, Failure};
 use super::session::Session;
-use super::show::size;
 use crate::tools::speed;
 
 /// Look whether this machine and the store are fit for work; exits 5 when the store is not

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use starling::exit;
 use starling::lock::{LOCK_FILE, Lock};
 
@@ -21,13 +22,19 @@ pub(crate) struct Arguments {
     /// Ask again for what the lock holds already
     #[arg(long)]
     update: bool,
+    /// Print what was asked for as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         if !self.update {
             let (_, added) = session.locked(Some(&self.pipeline), &self.set)?;
-            if added == 0 {
+            if self.json {
+                let asked = added.iter().map(|name| json!({"name": name, "is": "new"}));
+                output::json(&json!({"lock": LOCK_FILE, "asked": asked.collect::<Vec<_>>()}));
+            } else if added.is_empty() {
                 output::story(&format!("{LOCK_FILE} holds everything already"));
             }
             return Ok(exit::DONE);
@@ -36,6 +43,7 @@ impl Arguments {
         let old = Lock::read(&pipeline.folder)?;
         let mut lock = Lock::emptied();
         let all = lock.apply(&mut pipeline, &session.registry)?;
+        let mut asked = Vec::new();
         for unlocked in &all {
             lock.resolve(&pipeline, &session.registry, unlocked, &output::variable)?;
             let news = if lock.agrees(&old, &unlocked.name) {
@@ -44,9 +52,13 @@ impl Arguments {
                 "changed"
             };
             output::story(&format!("{}: {news}", unlocked.name));
+            asked.push(json!({"name": unlocked.name, "is": news}));
         }
         lock.keep(old);
         lock.write(&pipeline.folder)?;
+        if self.json {
+            output::json(&json!({"lock": LOCK_FILE, "asked": asked}));
+        }
         Ok(exit::DONE)
     }
 }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;
-use starling::report::duration;
+use starling::report::{duration, size};
 use starling::run::{CHUNK_KIND, Manifest, clock};
 use starling_cache::{
     ActionKey, CollectOptions, CollectedItem, Keep, LocalStore, Store as _, collect,
@@ -11,7 +11,6 @@ use starling_cache::{
 
 use super::output::{self, Failure};
 use super::session::Session;
-use super::show::size;
 
 /// Delete what nothing needs any more from the store
 ///
@@ -116,11 +115,7 @@ fn last_use(store: &LocalStore) -> Result<BTreeMap<ActionKey, (usize, String)>, 
             Failure::new(exit::CACHE, text)
         })?;
         for stage in &manifest.stages {
-            let key = stage
-                .key
-                .as_ref()
-                .and_then(|key| key.parse::<ActionKey>().ok());
-            used.extend(key.map(|key| (key, (place, run.clone()))));
+            used.extend(stage.key.map(|key| (key, (place, run.clone()))));
         }
     }
     Ok(used)

@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// The format
     #[arg(long, value_enum, default_value_t = Format::Mermaid)]
     format: Format,
+    /// Print stages, what they read and their status as JSON, as `plan --json` does
+    #[arg(long, conflicts_with_all = ["format", "output"])]
+    json: bool,
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -37,6 +40,10 @@ impl Arguments {
         let pipeline = session.pipeline(self.pipeline.as_deref(), &self.changes.all())?;
         let store = session.readable_store()?;
         let planned = session.plan(&pipeline, &store)?;
+        if self.json {
+            output::json(&plan::json(&pipeline, &planned));
+            return Ok(exit::DONE);
+        }
         let text = match self.format {
             Format::Mermaid => plan::graph::mermaid(&pipeline, &planned),
             Format::Svg => plan::graph::svg(&pipeline, &planned),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use starling::pipeline::Pipeline;
+use starling::pipeline::{Pipeline, parse_size};
 use starling::report::{Bars, JsonLines, Palette, Plain, Reporter};
 use starling::run::{PASSED_ON, RunError, RunOptions, Secrets};
 use starling::{exit, run};
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// CPU threads that all running stages share [default: the pipeline's, else all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
+    /// Memory that all running stages share, as far as they declare any [default: the pipeline's, else the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
     /// Start no further stage after one has failed
     #[arg(long, conflicts_with = "keep_going")]
     fail_fast: bool,
@@ -54,6 +57,7 @@ impl Arguments {
         let (pipeline, _) = session.locked(self.pipeline.as_deref(), &changes)?;
         Execution {
             threads: self.threads,
+            memory: self.memory,
             keep_going: self.keep_going || !self.fail_fast,
             retries: self.retries,
             paranoid: self.paranoid,
@@ -72,6 +76,8 @@ impl Arguments {
 pub(crate) struct Execution {
     /// CPU threads that all running stages share.
     pub(crate) threads: Option<u16>,
+    /// Memory that all running stages share, in bytes.
+    pub(crate) memory: Option<u64>,
     /// Let other stages go on after one has failed.
     pub(crate) keep_going: bool,
     /// How often a passing failure is tried again.
@@ -107,6 +113,7 @@ impl Execution {
             .filter_map(|name| Some(((*name).into(), output::variable(name)?)))
             .collect();
         options.threads = self.threads.map(usize::from);
+        options.memory = self.memory;
         options.keep_going = self.keep_going;
         options.mixed = self.mixed;
         options.retries = self.retries;
@@ -139,6 +146,10 @@ impl Execution {
         std::mem::forget((memo, store));
         Ok(outcome.code)
     }
+}
+
+fn size(text: &str) -> Result<u64, &'static str> {
+    parse_size(text).ok_or("expected a size such as 900MB or 16GB")
 }
 
 /// The values of the variables that stages ask for by name, as far as they are set.

@@ -36,7 +36,7 @@ impl Arguments {
     }
 }
 
-fn line(run: &Manifest) -> String {
+fn line(run: &Manifest<'_>) -> String {
     let count = |status| run.stages.iter().filter(|s| s.status == status).count();
     let ended = match (run.code, run.seconds) {
         (Some(code), Some(seconds)) => format!("exit {code:3}  {:>10}", duration(seconds)),

@@ -121,13 +121,13 @@ impl Session {
         Ok(self.with_lock(file, sets)?.0)
     }
 
-    /// As [`Session::pipeline`], and names that the lock does not hold are asked for and written into it; how
-    /// many those were comes back, too.
+    /// As [`Session::pipeline`], and names that the lock does not hold are asked for and written into it; these
+    /// names come back, too.
     pub(crate) fn locked(
         &self,
         file: Option<&Path>,
         sets: &[String],
-    ) -> Result<(Pipeline, usize), Failure> {
+    ) -> Result<(Pipeline, Vec<String>), Failure> {
         let (mut pipeline, mut lock, unlocked) = self.with_lock(file, sets)?;
         for one in &unlocked {
             story(&format!("asking for {}", one.name));
@@ -138,7 +138,8 @@ impl Session {
         if !unlocked.is_empty() {
             lock.apply(&mut pipeline, &self.registry)?;
         }
-        Ok((pipeline, unlocked.len()))
+        let asked = unlocked.into_iter().map(|one| one.name).collect();
+        Ok((pipeline, asked))
     }
 
     fn with_lock(

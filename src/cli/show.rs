@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use starling::exit;
 use starling::pipeline::Pipeline;
 use starling::plan::{PlannedStage, Status};
-use starling::report::duration;
+use starling::report::{duration, size};
 use starling::run::{clock, compare::promise};
 use starling_cache::{ActionRecord, LocalStore, OutputRef, Store as _};
 
@@ -176,40 +176,5 @@ fn flat(path: &str, value: &Value, lines: &mut Vec<String>) {
         }
         _ if path.is_empty() => {}
         leaf => lines.push(format!("  {path} = {leaf}")),
-    }
-}
-
-/// Bytes as a person reads them: `812 B`, `1.3 MB`; a kilobyte is 1,000 bytes.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_read_well() {
-        let cases = [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (999_949, "999.9 kB"),
-            (999_950, "1.0 MB"),
-            (2_500_000_000, "2.5 GB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

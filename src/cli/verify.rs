@@ -1,13 +1,12 @@
 use clap::Args;
 use serde_json::json;
-use starling::report::duration;
+use starling::report::{duration, size};
 use starling::run::{Again, PASSED_ON, RunError, RunOptions, Secrets, again, compare};
 use starling::{exit, plan::Status};
 use starling_cache::{ActionKey, Digest, LocalStore, Store as _, Verified, verify};
 
 use super::output::{self, Failure, chain};
 use super::session::{About, Session, stage};
-use super::show::size;
 
 /// Read every byte of the store and report what is damaged; exits 7 when something is
 ///

@@ -35,6 +35,8 @@ pub(super) struct Draft<'r> {
     /// Where each parameter is written; one that is a variable, where that is mentioned.
     pub(super) param_spans: BTreeMap<String, Span>,
     pub(super) externals: Vec<String>,
+    /// The outputs that it writes; none when the parameters are wrong.
+    pub(super) writes: Option<Vec<&'static str>>,
     /// Where the values of variables are written.
     pub(super) origins: Origins,
 }
@@ -85,6 +87,7 @@ pub(super) fn read<'r>(
         keep: Keep::All,
         param_spans: BTreeMap::new(),
         externals: Vec::new(),
+        writes: None,
         origins: made.origins,
     };
     draft.kind = kind(&draft, table.remove("kind"), registry, mistakes);
@@ -263,30 +266,23 @@ fn params(
         mistakes.push(parameter(draft, problem));
     }
     draft.params = parsed.params;
-    let Some(params) = &draft.params else { return };
-    match kind.externals(params) {
-        Ok(externals) => {
-            for external in externals {
-                draft.externals.push(external.param.to_owned());
-                let span = draft.param_spans.get(external.param);
-                let written = span.map_or_else(|| draft.span.clone(), |s| draft.origin(s));
-                let path = sources.folder(&written).join(&external.path);
-                if external.pinned.is_none() && !path.exists() {
-                    mistakes.push(Mistake::MissingFile {
-                        stage: draft.name.clone(),
-                        path: path.display().to_string(),
-                        fetch: external.fetch,
-                        span: span.unwrap_or(&draft.span).clone(),
-                    });
-                }
-            }
+    if draft.params.is_none() {
+        return;
+    }
+    draft.writes = Some(parsed.facts.writes);
+    for external in parsed.facts.externals {
+        draft.externals.push(external.param.to_owned());
+        let span = draft.param_spans.get(external.param);
+        let written = span.map_or_else(|| draft.span.clone(), |s| draft.origin(s));
+        let path = sources.folder(&written).join(&external.path);
+        if external.pinned.is_none() && !path.exists() {
+            mistakes.push(Mistake::MissingFile {
+                stage: draft.name.clone(),
+                path: path.display().to_string(),
+                fetch: external.fetch,
+                span: span.unwrap_or(&draft.span).clone(),
+            });
         }
-        Err(error) => mistakes.push(Mistake::Parameter {
-            stage: draft.name.clone(),
-            message: error.to_string(),
-            help: error.hint().map(str::to_owned),
-            span: draft.span.clone(),
-        }),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Follows each edge to the output that it reads, and sees that every stage has what it needs.
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use starling_contract::{Input, Kind, Need, Output};
 
 use super::draft::{Draft, Edge};
@@ -13,7 +12,7 @@ use crate::suggest::nearest;
 ///
 /// An edge to an unknown output of a known stage stays, because it can still close a circle.
 pub(super) fn follow(drafts: &[Draft<'_>], mistakes: &mut Vec<Mistake>) -> Vec<Vec<PipelineInput>> {
-    let names: BTreeMap<&str, usize> = drafts
+    let names: IndexMap<&str, usize> = drafts
         .iter()
         .enumerate()
         .map(|(n, d)| (d.name.as_str(), n))
@@ -40,7 +39,7 @@ fn one(
     draft: &Draft<'_>,
     edge: &Edge,
     drafts: &[Draft<'_>],
-    names: &BTreeMap<&str, usize>,
+    names: &IndexMap<&str, usize>,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<PipelineInput> {
     let unknown = |label, help| Mistake::UnknownInput {
@@ -88,9 +87,10 @@ fn one(
     let Some(writer) = drafts[number].kind else {
         return Some(input);
     };
-    let outputs = written(&drafts[number], writer);
-    let Some(found) = outputs.iter().find(|o| o.name == output) else {
-        let help = nearest(output, outputs.iter().map(|o| o.name))
+    let mut outputs = written(&drafts[number], writer);
+    let Some(found) = outputs.find(|o| o.name == output) else {
+        let outputs = written(&drafts[number], writer);
+        let help = nearest(output, outputs.map(|o| o.name))
             .map(|near| format!("did you mean `{stage}.{near}`?"))
             .or_else(|| outputs_of(&drafts[number]));
         mistakes.push(unknown("no such output", help));
@@ -113,10 +113,15 @@ fn one(
 }
 
 /// The outputs that a stage writes with its parameters; all of its kind while those are wrong.
-fn written(draft: &Draft<'_>, kind: &dyn Kind) -> Vec<&'static Output> {
-    let names = draft.params.as_ref().map(|params| kind.writes(params));
-    let written = |o: &&Output| names.as_ref().is_none_or(|names| names.contains(&o.name));
-    kind.ports().outputs.iter().filter(written).collect()
+fn written<'d>(
+    draft: &'d Draft<'_>,
+    kind: &dyn Kind,
+) -> impl Iterator<Item = &'static Output> + 'd {
+    let written = |o: &&Output| {
+        let names = draft.writes.as_ref();
+        names.is_none_or(|names| names.contains(&o.name))
+    };
+    kind.ports().outputs.iter().filter(written)
 }
 
 /// Reports the inputs that the kind needs and the file does not give.
@@ -166,10 +171,8 @@ fn outputs<'d>(
     drafts: &'d [Draft<'_>],
 ) -> impl Iterator<Item = (&'d str, &'static Output, String)> {
     drafts.iter().flat_map(|d| {
-        let outputs = d.kind.map_or_else(Vec::new, |k| written(d, k));
-        outputs
-            .into_iter()
-            .map(|o| (d.name.as_str(), o, format!("{}.{}", d.name, o.name)))
+        let outputs = d.kind.into_iter().flat_map(|k| written(d, k));
+        outputs.map(|o| (d.name.as_str(), o, format!("{}.{}", d.name, o.name)))
     })
 }
 
@@ -191,7 +194,7 @@ fn nearest_output(reference: &str, drafts: &[Draft<'_>]) -> Option<String> {
 
 fn outputs_of(draft: &Draft<'_>) -> Option<String> {
     let stage = &draft.name;
-    let names: Vec<String> = (written(draft, draft.kind?).iter())
+    let names: Vec<String> = written(draft, draft.kind?)
         .map(|o| format!("{stage}.{}", o.name))
         .collect();
     Some(format!(

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 pub use mistake::{Mistake, Mistakes};
 pub use read::{LoadError, load, read};
+pub use settings::parse_size;
 pub use sources::{Place, Source, Sources};
 
 /// Bytes of the texts that a pipeline was read from, as [`Sources`] numbers them.
@@ -98,6 +99,8 @@ pub struct PipelineStage {
     pub param_spans: BTreeMap<String, Span>,
     /// The parameters that name files outside the store.
     pub externals: Vec<String>,
+    /// The outputs that it writes with these parameters.
+    pub writes: Vec<&'static str>,
 }
 
 impl PipelineStage {

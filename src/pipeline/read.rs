@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use toml::de::DeTable;
 
 use super::draft::{self, Draft};
 use super::files::{self, Document, Texts};
-use super::matrix::expand::{self, Layers};
+use super::matrix::expand;
+use super::matrix::layers::Layers;
 use super::mistake::Mistakes;
 use super::profiles::{self, Asked, Profile};
 use super::{
@@ -104,11 +106,7 @@ pub fn read(
     }
     settings.threads = made.profile.threads.or(settings.threads);
     settings.memory = made.profile.memory.or(settings.memory);
-    let drafts: Vec<Draft<'_>> = made
-        .stages
-        .into_iter()
-        .filter_map(|made| draft::read(made, registry, &sources, &mut mistakes))
-        .collect();
+    let drafts = drafts(made.stages, registry, &sources, &mut mistakes);
     // What is wrong with the kind of such a stage is wrong where it is written.
     mistakes.retain(|mistake| match mistake {
         Mistake::MissingKind { stage, .. } => {
@@ -149,6 +147,34 @@ pub fn read(
         }),
         _ => Err(Mistakes::new(sources, mistakes)),
     }
+}
+
+/// Pipelines with fewer stages are read faster on one core.
+const MANY: usize = 128;
+
+/// Reads the stages, on all cores where there are many; mistakes come in the order of the stages.
+fn drafts<'r>(
+    made: Vec<expand::Made<'_>>,
+    registry: &'r Registry,
+    sources: &Sources,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<Draft<'r>> {
+    if made.len() < MANY {
+        let read = |made| draft::read(made, registry, sources, mistakes);
+        return made.into_iter().filter_map(read).collect();
+    }
+    let read = |made| {
+        let mut mistakes = Vec::new();
+        let draft = draft::read(made, registry, sources, &mut mistakes);
+        (draft, mistakes)
+    };
+    let read: Vec<_> = made.into_par_iter().map(read).collect();
+    let mut drafts = Vec::with_capacity(read.len());
+    for (draft, wrong) in read {
+        drafts.extend(draft);
+        mistakes.extend(wrong);
+    }
+    drafts
 }
 
 /// The changes as texts with the numbers of their first bytes, and the profile that is asked for.
@@ -348,11 +374,10 @@ fn finish(
     for (new, &old) in order.iter().enumerate() {
         number[old] = new;
     }
-    let mut stages: Vec<(usize, PipelineStage)> = drafts
-        .into_iter()
-        .zip(inputs)
-        .enumerate()
-        .map(|(old, (draft, inputs))| {
+    let mut drafts: Vec<_> = drafts.into_iter().zip(inputs).map(Some).collect();
+    let in_order = order.iter().filter_map(|&old| drafts[old].take());
+    in_order
+        .map(|(draft, inputs)| {
             let inputs = inputs.into_iter().map(|input| PipelineInput {
                 stage: number[input.stage],
                 ..input
@@ -366,7 +391,7 @@ fn finish(
                     *span = origin.span.clone();
                 }
             }
-            let stage = PipelineStage {
+            PipelineStage {
                 name: draft.name,
                 base: draft.base,
                 point: draft.point,
@@ -383,10 +408,8 @@ fn finish(
                 span: draft.span,
                 param_spans,
                 externals: draft.externals,
-            };
-            (number[old], stage)
+                writes: draft.writes.unwrap_or_default(),
+            }
         })
-        .collect();
-    stages.sort_by_key(|(number, _)| *number);
-    stages.into_iter().map(|(_, stage)| stage).collect()
+        .collect()
 }

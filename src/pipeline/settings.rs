@@ -144,8 +144,9 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (rest.is_empty() && seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Bytes of a size; a kilobyte is 1,000 bytes.
-fn parse_size(text: &str) -> Option<u64> {
+/// Bytes of a size such as `900MB` or `1.5GB`; a kilobyte is 1,000 bytes.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
     let units = [("kB", 3), ("MB", 6), ("GB", 9), ("TB", 12)];
     let (number, digits) = units
         .iter()

@@ -12,6 +12,7 @@ use starling_cache::{ActionKey, ActionRecord};
 use super::{History, Plan, Status};
 use crate::Registry;
 use crate::pipeline::Pipeline;
+use crate::report::size;
 
 /// What a stage will probably cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -131,21 +132,6 @@ impl Cost {
         }
         text
     }
-}
-
-/// Bytes as a person reads them; a kilobyte is 1,000 bytes.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 #[cfg(test)]

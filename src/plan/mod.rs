@@ -24,7 +24,7 @@ pub use cost::{Cost, Estimate};
 pub use history::{History, Nearest};
 pub use resolve::{
     MissingAction, MissingExternal, Records, Resolution, ResolveError, ResolvedAction,
-    ResolvedExternal, ResolvedInput, line, resolve,
+    ResolvedExternal, ResolvedInput, line, resolve, resolve_all,
 };
 pub use show::{Counts, count, counts, json, table, why};
 
@@ -101,14 +101,11 @@ pub fn plan(
     let mut records: Vec<Option<ActionRecord>> = vec![None; count];
     let mut resolutions = Vec::with_capacity(count);
     let mut wrong = Vec::new();
-    for stage in 0..count {
-        let known = |n: usize| records[n].as_ref();
-        let resolution = resolve(pipeline, stage, registry, &known, store, memo, now_unix);
+    let resolved = resolve_all(pipeline, registry, store, memo, now_unix);
+    for (record, resolution) in records.iter_mut().zip(resolved) {
         match resolution {
             Ok(resolution) => {
-                if let Resolution::Action(action) = &resolution {
-                    records[stage].clone_from(&action.cached);
-                }
+                *record = resolution.record().cloned();
                 resolutions.push(resolution);
             }
             Err(ResolveError::Store(error)) => return Err(error.into()),
@@ -187,6 +184,12 @@ impl Explain<'_> {
         now_unix: f64,
     ) -> Result<PlannedStage, ResolveError> {
         match resolution {
+            Resolution::Cached(record) => Ok(PlannedStage {
+                key: Some(record.key),
+                fields: record.fields.clone(),
+                status: Status::Cached(record),
+                same_as: self.same[stage],
+            }),
             Resolution::Action(action) => {
                 let status = match action.cached {
                     Some(record) => Status::Cached(Box::new(record)),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rayon::prelude::*;
 use serde_json::Value;
 use starling_cache::{
     ActionKey, ActionRecord, CacheError, KeyFields, KeyInput, Memo, OutputRef, Store,
@@ -13,17 +14,15 @@ use crate::pipeline::{Keep, Mistake, Pipeline, PipelineStage, Span};
 
 /// What can be said about a stage now.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one a stage, and nearly all are the large one"
-)]
 pub enum Resolution {
     /// Its key is known and what it reads is there.
-    Action(ResolvedAction),
+    Action(Box<ResolvedAction>),
+    /// The store has all of its outputs, and it is to keep them.
+    Cached(Box<ActionRecord>),
     /// It reads stages that have no outputs yet, numbered as in the pipeline.
     Waits(Vec<usize>),
     /// Its key is known by pinned digests, nothing is cached, and files are not there yet.
-    Missing(MissingAction),
+    Missing(Box<MissingAction>),
 }
 
 /// A stage with everything that decides its bytes.
@@ -39,7 +38,7 @@ pub struct ResolvedAction {
     pub inputs: Vec<ResolvedInput>,
     /// What it reads from outside the store; a file that is not there (and not needed) is left out.
     pub externals: Vec<ResolvedExternal>,
-    /// What it produced before, if all of it is still there, or may be gone because the stage keeps digests only.
+    /// What it produced before, whose bytes may be gone because the stage keeps digests only.
     pub cached: Option<ActionRecord>,
 }
 
@@ -119,6 +118,18 @@ fn joined(mistakes: &[Mistake]) -> String {
     texts.join("; ")
 }
 
+impl Resolution {
+    /// What the store has of the stage.
+    #[must_use]
+    pub const fn record(&self) -> Option<&ActionRecord> {
+        match self {
+            Self::Cached(record) => Some(record),
+            Self::Action(action) => action.cached.as_ref(),
+            Self::Waits(_) | Self::Missing(_) => None,
+        }
+    }
+}
+
 /// The records known so far, by the stage's number.
 pub type Records<'a> = &'a dyn Fn(usize) -> Option<&'a ActionRecord>;
 
@@ -143,6 +154,77 @@ pub fn resolve(
     let kind = known_kind(registry, this)?;
     // Files come first: a wrong one is better known before the stages that this one waits for have run.
     let found = externals(pipeline, this, kind, memo, now_unix)?;
+    with_files(this, kind, found, records, store)
+}
+
+/// Stages of one depth that are worth sharing among cores.
+const MANY: usize = 128;
+
+/// Resolves every stage, given what the store has of those before it, as [`resolve`] does one.
+///
+/// Stages that are equally deep in the graph do not read each other, so they are looked at on all cores.
+pub fn resolve_all(
+    pipeline: &Pipeline,
+    registry: &Registry,
+    store: &dyn Store,
+    memo: &mut Memo,
+    now_unix: f64,
+) -> Vec<Result<Resolution, ResolveError>> {
+    let mut all: Vec<Option<Result<Resolution, ResolveError>>> = Vec::new();
+    all.resize_with(pipeline.stages.len(), || None);
+    for level in levels(pipeline) {
+        let record = |n: usize| all[n].as_ref()?.as_ref().ok()?.record();
+        let (mut here, apart): (Vec<usize>, Vec<usize>) = level.into_iter().partition(|&n| {
+            let reads_files = !pipeline.stages[n].externals.is_empty();
+            reads_files || registry.get(&pipeline.stages[n].kind).is_none()
+        });
+        let without_files = |n: usize| {
+            let this = &pipeline.stages[n];
+            let kind = known_kind(registry, this)?;
+            with_files(this, kind, Vec::new(), &record, store)
+        };
+        let mut found: Vec<(usize, Result<Resolution, ResolveError>)> = if apart.len() < MANY {
+            here.extend(apart);
+            Vec::with_capacity(here.len())
+        } else {
+            let one = |n| (n, without_files(n));
+            apart.into_par_iter().with_min_len(16).map(one).collect()
+        };
+        found.extend(here.into_iter().map(|n| {
+            let one = resolve(pipeline, n, registry, &record, store, memo, now_unix);
+            (n, one)
+        }));
+        for (n, resolution) in found {
+            all[n] = Some(resolution);
+        }
+    }
+    all.into_iter().flatten().collect()
+}
+
+/// The stages by their depth: those that read nothing, those that read only these, and so on.
+fn levels(pipeline: &Pipeline) -> Vec<Vec<usize>> {
+    let mut depth: Vec<usize> = Vec::with_capacity(pipeline.stages.len());
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    for (number, stage) in pipeline.stages.iter().enumerate() {
+        let below = stage.inputs.iter().map(|i| depth[i.stage] + 1).max();
+        let below = below.unwrap_or(0);
+        depth.push(below);
+        if levels.len() == below {
+            levels.push(Vec::new());
+        }
+        levels[below].push(number);
+    }
+    levels
+}
+
+/// Resolves a stage whose files outside the store have been looked at.
+fn with_files(
+    this: &PipelineStage,
+    kind: &dyn Kind,
+    found: Vec<Found>,
+    records: Records<'_>,
+    store: &dyn Store,
+) -> Result<Resolution, ResolveError> {
     let waits = waits(this, records);
     if !waits.is_empty() {
         return Ok(Resolution::Waits(waits));
@@ -156,30 +238,34 @@ pub fn resolve(
     let params = key_params(&this.params, kind, &found);
     let fields = KeyFields::new(kind.name(), kind.version(), params, key_inputs.collect());
     let key = fields.action_key();
-    let mut cached = store.cached(&key, &fields)?;
-    if cached.is_none() && this.keep == Keep::Digest {
-        cached = store.retired(&key)?;
-    }
-    let cached = cached.filter(|record| {
-        let mut writes = kind.writes(&this.params).into_iter();
-        writes.all(|output| record.outputs.contains_key(output))
-    });
+    let has_all = |record: &ActionRecord| {
+        let mut writes = this.writes.iter();
+        writes.all(|&output| record.outputs.contains_key(output))
+    };
+    let retires = this.keep == Keep::Digest;
+    let (fields, cached) = match store.cached(&key, fields)? {
+        Ok(record) if !has_all(&record) => (record.fields, None),
+        Ok(record) if retires => (record.fields.clone(), Some(record)),
+        Ok(record) => return Ok(Resolution::Cached(Box::new(record))),
+        Err(fields) if retires => (fields, store.retired(&key)?.filter(has_all)),
+        Err(fields) => (fields, None),
+    };
     let missing: Vec<MissingExternal> = found.iter().filter_map(|f| f.missing.clone()).collect();
     if cached.is_none() && !missing.is_empty() {
-        return Ok(Resolution::Missing(MissingAction {
+        return Ok(Resolution::Missing(Box::new(MissingAction {
             fields,
             key,
             missing,
-        }));
+        })));
     }
-    Ok(Resolution::Action(ResolvedAction {
+    Ok(Resolution::Action(Box::new(ResolvedAction {
         line: line(&fields, kind.stops()),
         fields,
         key,
         inputs,
         externals: found.into_iter().filter_map(|f| f.present).collect(),
         cached,
-    }))
+    })))
 }
 
 /// By which the snapshots of an action are found: its key without the parameters that say where it stops, which
@@ -278,6 +364,9 @@ fn externals(
     memo: &mut Memo,
     now_unix: f64,
 ) -> Result<Vec<Found>, ResolveError> {
+    if stage.externals.is_empty() {
+        return Ok(Vec::new());
+    }
     let declared = kind.externals(&stage.params).map_err(|error| {
         mistakes(vec![Mistake::Parameter {
             stage: stage.name.clone(),

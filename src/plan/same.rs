@@ -25,6 +25,7 @@ pub(super) fn same(
     for (number, resolution) in resolutions.iter().enumerate() {
         let identity = match resolution {
             Resolution::Action(action) => action.key.0,
+            Resolution::Cached(record) => record.key.0,
             Resolution::Missing(action) => action.key.0,
             Resolution::Waits(_) => blocked(pipeline, number, &identities, registry),
         };

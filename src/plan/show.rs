@@ -294,11 +294,16 @@ pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
         .zip(&plan.stages)
         .zip(estimates)
         .map(|((stage, planned), estimate)| {
+            let reads = stage.inputs.iter().map(|input| {
+                let writer = &pipeline.stages[input.stage].name;
+                value!({"port": input.path(), "stage": writer, "output": input.output})
+            });
             let mut object = value!({
                 "stage": stage.name,
                 "kind": stage.kind,
                 "status": verb(&planned.status).to_lowercase(),
                 "key": planned.key,
+                "reads": reads.collect::<Vec<Value>>(),
                 "place": pipeline.place(&stage.span).to_string(),
             });
             if !stage.point.is_empty() {

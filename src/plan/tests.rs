@@ -98,14 +98,14 @@ impl Space {
             let (registry, store, now) = (&self.registry, &self.store, self.now());
             let known = |n: usize| records[n].as_ref();
             let resolved = resolve(&pipeline, stage, registry, &known, store, &mut memo, now);
-            let Resolution::Action(action) = resolved.expect("resolvable") else {
-                panic!("stage {stage} is not ready");
-            };
-            records[stage].clone_from(&action.cached);
-            if action.cached.is_none() {
-                ran.push(pipeline.stages[stage].name.clone());
-                records[stage] = Some(self.run_one(&pipeline.stages[stage], &action));
-            }
+            records[stage] = Some(match resolved.expect("resolvable") {
+                Resolution::Cached(record) => *record,
+                Resolution::Action(action) => {
+                    ran.push(pipeline.stages[stage].name.clone());
+                    self.run_one(&pipeline.stages[stage], &action)
+                }
+                other => panic!("stage {stage} is not ready: {other:?}"),
+            });
         }
         ran
     }

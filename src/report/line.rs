@@ -55,13 +55,19 @@ pub(crate) fn action(
     key: &str,
     figure: &str,
 ) -> String {
-    let mut line = format!(
-        "{}  {stage:width$}  {:6}",
-        palette.verb(tone, verb),
-        short(key)
-    );
+    // Put together by hand, for a run that has nothing to do writes ten thousand of these.
+    let mut line = palette.verb(tone, verb);
+    line.reserve(width + key.len().min(6) + figure.len() + 6);
+    let mut column = |text: &str, width: usize| {
+        line.push_str("  ");
+        line.push_str(text);
+        let missing = width.saturating_sub(text.chars().count());
+        line.extend(std::iter::repeat_n(' ', missing));
+    };
+    column(stage, width);
+    column(short(key), 6);
     if !figure.is_empty() {
-        let _ = write!(line, "  {figure}");
+        column(figure, 0);
     }
     line.truncate(line.trim_end().len());
     line
@@ -89,6 +95,22 @@ pub fn duration(seconds: f64) -> String {
             minutes % 60.0
         )
     }
+}
+
+/// Bytes as a person reads them: `812 B`, `1.3 MB`; a kilobyte is 1,000 bytes.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// The paragraph about a failed stage.
@@ -193,6 +215,21 @@ mod tests {
         ];
         for (seconds, text) in cases {
             assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (2_500_000_000, "2.5 GB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
         }
     }
 

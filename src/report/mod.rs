@@ -13,7 +13,7 @@ mod plain;
 pub use bars::Bars;
 pub use event::{Cause, Failure, RunEvent, StageTime, Summary};
 pub use json::JsonLines;
-pub use line::{Palette, duration};
+pub use line::{Palette, duration, size};
 pub use plain::Plain;
 
 /// Shows a run to somebody.

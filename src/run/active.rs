@@ -35,6 +35,8 @@ pub(crate) struct Errand {
     pub(crate) spec: Digest,
     pub(crate) lease: Lease,
     pub(crate) threads: usize,
+    /// Bytes that it declared, at most what all stages share.
+    pub(crate) memory: u64,
     pub(crate) cuda: bool,
     pub(crate) started_unix: f64,
     pub(crate) time_limit: Option<Duration>,

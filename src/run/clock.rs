@@ -28,6 +28,48 @@ pub fn stamp(unix: f64) -> String {
     )
 }
 
+/// The stamp of now, or of a millisecond after the newest run where the clock says that this is still to come: the
+/// order of their names is the order of the runs, whatever the clock did in between.
+pub(crate) fn stamp_after(now_unix: f64, newest_run: Option<&str>) -> String {
+    let now = stamp(now_unix);
+    match newest_run.and_then(unstamp) {
+        Some(newest) if stamp(newest) >= now => stamp(newest + 0.001_5),
+        _ => now,
+    }
+}
+
+/// The time of a stamp, with or without something after it; none for other texts.
+fn unstamp(text: &str) -> Option<f64> {
+    const FORM: &[u8] = b"0000-00-00T00-00-00.000Z";
+    let text = text.get(..FORM.len())?;
+    let fits = |(byte, form): (u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        other => byte == *other,
+    };
+    if !text.bytes().zip(FORM).all(fits) {
+        return None;
+    }
+    let number = |at: usize, digits: usize| text[at..at + digits].parse::<u64>().ok();
+    let days = days(number(0, 4)?, number(5, 2)?, number(8, 2)?)?;
+    let seconds = number(11, 2)? * 3600 + number(14, 2)? * 60 + number(17, 2)?;
+    Some((days * 86_400 + seconds) as f64 + number(20, 3)? as f64 * 1e-3)
+}
+
+/// The day since 1970 of a date, as [`civil`] reversed; none before 1970 and for a month that is none.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1..=12).contains(&month) {
+        return None;
+    }
+    let (year, month_from_march) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.checked_sub(1)?, month + 9)
+    };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * month_from_march + 2) / 5 + day.checked_sub(1)?;
+    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year).checked_sub(719_468)
+}
+
 /// Year, month and day of a day since 1970 in the Gregorian calendar.
 ///
 /// Years begin in March here, so that the leap day is a year's last: within such a year, month `m`
@@ -64,6 +106,36 @@ mod tests {
         ];
         for (unix, text) in cases {
             assert_eq!(stamp(unix), text, "{unix}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_does_not_change_the_order_of_runs() {
+        let now = 1_800_000_000.25;
+        // Set back by a day, an hour, a millisecond; not at all; set forward.
+        for newest in [86_400.0, 3600.0, 0.001, 0.0, -3600.0] {
+            let newest = format!("{}-123", stamp(now + newest));
+            let next = stamp_after(now, Some(&newest));
+            assert!(format!("{next}-7") > newest, "{next} after {newest}");
+            assert!(next >= stamp(now));
+        }
+        for no_stamp in [
+            "",
+            "mine",
+            "2026-13-01T00-00-00.000Z",
+            "2026-01-0éT00-00-00.00Z",
+        ] {
+            assert_eq!(stamp_after(now, Some(no_stamp)), stamp(now), "{no_stamp}");
+        }
+        assert_eq!(stamp_after(now, None), stamp(now));
+    }
+
+    #[test]
+    fn stamps_are_read_as_they_were_written() {
+        for day in 0..40_000 {
+            let unix = f64::from(day) * 86_400.0 + 43_210.5;
+            let back = unstamp(&stamp(unix)).expect("a stamp");
+            assert!((back - unix).abs() < 1e-4, "{back} {unix}");
         }
     }
 

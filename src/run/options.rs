@@ -64,6 +64,8 @@ pub struct RunOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// CPU threads that all running stages share; overrides the pipeline's `threads`.
     pub threads: Option<usize>,
+    /// Memory that all running stages share, in bytes; overrides the pipeline's `memory`.
+    pub memory: Option<u64>,
     /// Whether stages that do not depend on a failed one still start.
     pub keep_going: bool,
     /// How long a stage has to stop once it was asked to.
@@ -88,6 +90,7 @@ impl RunOptions {
             program,
             environment: Vec::new(),
             threads: None,
+            memory: None,
             keep_going: true,
             grace: Duration::from_secs(30),
             secrets: Secrets::default(),

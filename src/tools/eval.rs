@@ -86,6 +86,7 @@ impl Arguments {
         story("the pipeline was made of the arguments; `--show` prints it");
         Execution {
             threads: self.threads,
+            memory: None,
             keep_going: true,
             retries: 3,
             paranoid: false,

@@ -2,6 +2,7 @@
 
 use starling::report::RunEvent;
 use starling::run::{Manifest, StageStatus};
+use starling_cache::Store as _;
 
 use crate::space::Space;
 
@@ -116,6 +117,75 @@ fn a_run_leaves_its_manifest() {
             .iter()
             .all(|s| s.status == StageStatus::Cached)
     );
+}
+
+#[test]
+fn the_manifest_holds_the_resolved_pipeline() {
+    let space = Space::new(
+        "[run]\nthreads = 2\nmemory = \"2GB\"\n[stage.slow]\nkind = \"toy-slow\"\ncount = 3\npause = 1\n\
+         memory = \"1GB\"\ntime-limit = \"1m\"\n[stage.all]\nkind = \"toy-concat\"\ninputs.parts.mine = \"slow.rows\"\n",
+    );
+    let ran = space.run("s", &["--set", "slow.count=4"]);
+    assert_eq!(ran.code, 0);
+    let manifest = Manifest::newest(&space.store("s"))
+        .unwrap()
+        .expect("written");
+    assert_eq!(manifest.memory, 2_000_000_000);
+    assert!(manifest.machine.cores > 0 && !manifest.machine.system.is_empty());
+    let [slow, all] = &manifest.stages[..] else {
+        panic!("{:?}", manifest.stages)
+    };
+    // As it ran: with the change and with defaults.
+    assert_eq!(slow.params["count"], 4);
+    assert!(slow.params.get("seed").is_some(), "{}", slow.params);
+    assert_eq!(slow.resources.memory, Some(1_000_000_000));
+    assert_eq!(slow.resources.time_limit, Some(60.0));
+    assert_eq!(
+        (&slow.resources.device[..], slow.resources.threads),
+        ("cpu", 2)
+    );
+    assert_eq!(slow.attempts, [1]);
+    let [input] = &all.inputs[..] else {
+        panic!("{:?}", all.inputs)
+    };
+    assert_eq!(
+        (
+            &input.port[..],
+            input.name.as_deref(),
+            &input.stage[..],
+            &input.output[..]
+        ),
+        ("parts", Some("mine"), "slow", "rows")
+    );
+    space.run("s", &[]);
+    let cached = Manifest::newest(&space.store("s"))
+        .unwrap()
+        .expect("written");
+    assert_ne!(cached.run, manifest.run);
+    assert!(cached.stages[1].attempts.is_empty() || cached.stages[1].status == StageStatus::Done);
+}
+
+/// A clock that was ahead when a run began, and is right again: later runs are the newest all the same, for `diff -1`
+/// and `gc --keep-runs` go by their order.
+#[test]
+fn a_run_after_the_clock_was_set_back_is_the_newest() {
+    let space = Space::new(PIPELINE);
+    space.complete("s");
+    let store = space.store("s");
+    let before = store.runs().unwrap().pop().expect("a run");
+    let ahead = "2999-01-01T00-00-00.000Z-1";
+    let runs = space.store_path("s").join("runs");
+    std::fs::rename(runs.join(before), runs.join(ahead)).unwrap();
+    space.complete("s");
+    space.complete("s");
+    let names = store.runs().unwrap();
+    assert_eq!(names.len(), 3);
+    assert_eq!(names[0], ahead);
+    assert!(
+        names[1].starts_with("2999-01-01T00-00-00.001Z"),
+        "{names:?}"
+    );
+    assert!(names[2] > names[1]);
 }
 
 #[test]

@@ -133,3 +133,72 @@ fn a_worker_refuses_what_it_cannot_run() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+/// Runs on one store whose actions differ are under way at the same time, whatever each of them waits for.
+#[test]
+fn runs_of_different_actions_do_not_wait_for_each_other() {
+    let pipeline = |seed: u32| {
+        format!("[stage.slow]\nkind = \"toy-slow\"\nseed = {seed}\ncount = 200\npause = 5\n")
+    };
+    let space = Space::new(&pipeline(1));
+    let mut first = space.start("s", &[]);
+    first.until_started("slow");
+    space.write(&pipeline(2));
+    let mut second = space.start("s", &[]);
+    second.until_started("slow");
+    // The second one has begun to work, so the first must not have ended yet for the test to mean anything.
+    let store = space.store("s");
+    assert_eq!(store.actions().unwrap(), [], "the first ended too soon");
+    let (first, second) = (first.finish(), second.finish());
+    assert_eq!((first.code, second.code), (0, 0));
+    let waited = |e: &RunEvent| matches!(e, RunEvent::Elsewhere { .. });
+    assert!(!first.events.iter().chain(&second.events).any(waited));
+    assert_eq!(store.actions().unwrap().len(), 2);
+}
+
+/// How many stages ran at once, at most, with a memory to share.
+fn most_at_once(memory: &str, declared: &[&str]) -> usize {
+    let stage = |(n, memory): (usize, &&str)| {
+        let memory = match *memory {
+            "" => String::new(),
+            memory => format!("memory = \"{memory}\"\n"),
+        };
+        format!(
+            "[stage.s{n}]\nkind = \"toy-slow\"\nseed = {n}\ncount = 40\npause = 5\nthreads = 1\n{memory}"
+        )
+    };
+    let stages: String = declared.iter().enumerate().map(stage).collect();
+    let space = Space::new(&format!("[run]\nthreads = 8\n{stages}"));
+    let ran = space.run("s", &["--memory", memory]);
+    assert_eq!(ran.code, 0, "{:#?}", ran.events);
+    let (mut running, mut most) = (0, 0);
+    for event in &ran.events {
+        match event {
+            RunEvent::Started { .. } => running += 1,
+            RunEvent::Done { .. } => running -= 1,
+            _ => {}
+        }
+        most = most.max(running);
+    }
+    most
+}
+
+#[test]
+fn declared_memory_is_shared_and_not_exceeded() {
+    assert_eq!(most_at_once("4GB", &["3GB", "2GB", "3GB"]), 1);
+    assert_eq!(most_at_once("4GB", &["2GB", "2GB", "2GB"]), 2);
+    // More than there is runs all the same, but beside nothing that declares any.
+    assert_eq!(most_at_once("1GB", &["3GB", "2GB"]), 1);
+    // Who declares nothing is in nobody's way.
+    assert_eq!(most_at_once("1GB", &["1GB", "", ""]), 3);
+}
+
+#[test]
+fn memory_changes_no_key() {
+    let stage =
+        |memory: &str| format!("[stage.slow]\nkind = \"toy-slow\"\ncount = 2\npause = 1\n{memory}");
+    let space = Space::new(&stage(""));
+    space.complete("s");
+    space.write(&stage("memory = \"3GB\"\n"));
+    assert!(space.complete("s").started().is_empty());
+}

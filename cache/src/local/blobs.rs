@@ -23,6 +23,8 @@ use crate::{
 
 /// Chunks that may wait between digesting and writing.
 const QUEUE: usize = 8;
+/// After so many bytes the disk is asked to begin.
+const SYNC_EVERY: usize = 32 << 20;
 /// How often a name may turn out taken by damaged bytes before that counts as a failure.
 const ROUNDS: usize = 8;
 
@@ -144,7 +146,7 @@ impl LocalStore {
             return Ok(shared);
         }
         let (tmp, target) = self.files.create_tmp(READ_ONLY)?;
-        let digester = self.pump(path, source, &tmp, &target)?;
+        let digester = self.pump(path, source, &tmp, &target, durable)?;
         if durable {
             self.files.sync(&target, &tmp.path)?;
         }
@@ -173,23 +175,43 @@ impl LocalStore {
         Ok(Some((tmp, digest, bytes)))
     }
 
-    /// Reads and digests here while another thread writes.
+    /// Reads and digests here while another thread writes and, where it is to last, a third one makes durable what is
+    /// written, so that the disk has little left to do at the end.
     fn pump(
         &self,
         path: &Path,
         mut source: File,
         tmp: &Tmp,
-        mut target: &File,
+        target: &File,
+        durable: bool,
     ) -> Result<Digester, CacheError> {
+        let early = durable && !self.files.deferred;
         thread::scope(|scope| {
             let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
             let (written, empty) = mpsc::channel::<Vec<u8>>();
+            // One request waits at most: the next sync takes in whatever has been written until then.
+            let (ask, asked) = mpsc::sync_channel::<()>(1);
+            let syncer = scope.spawn(move || {
+                // A failure is told to this call only, and a later one of the same file may find nothing wrong.
+                asked
+                    .iter()
+                    .try_for_each(|()| target.sync_data())
+                    .map_err(writing("sync", &tmp.path))
+            });
             let writer = scope.spawn(move || {
+                let mut target = target;
+                let mut since = 0;
                 for chunk in to_write {
                     self.files.point("write", &tmp.path)?;
                     target
                         .write_all(&chunk)
                         .map_err(writing("write", &tmp.path))?;
+                    since += chunk.len();
+                    if early && since >= SYNC_EVERY {
+                        since = 0;
+                        // A full channel has a request that will do; a syncer that failed tells so itself.
+                        ask.try_send(()).unwrap_or_default();
+                    }
                     // The reader has ended when nobody takes the buffer back.
                     drop(written.send(chunk));
                 }
@@ -213,6 +235,7 @@ impl LocalStore {
             }
             drop(full);
             writer.join().expect("the writer has no panic of its own")?;
+            syncer.join().expect("the syncer has no panic of its own")?;
             Ok(digester)
         })
     }

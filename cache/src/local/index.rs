@@ -10,7 +10,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
+    os::fd::OwnedFd,
     path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -19,11 +21,12 @@ use std::{
 };
 
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, OFlags, statat};
 
-use super::{LocalStore, blobs::blob_below, read_if_there};
+use super::{LocalStore, read_if_there};
 use crate::{
     ActionKey, ActionRecord, CacheError, Digest, KeyFields, OutputRef,
-    memo::{Stamp, stamp_of, take},
+    memo::{Stamp, stamp_of, stamp_of_stat, take},
 };
 
 const HEADER: &[u8; 17] = b"starling index 1\n";
@@ -93,18 +96,30 @@ impl Index {
     /// The answer is as good as one given when somebody asks, unless the run changes things itself meanwhile; so it
     /// is given once, and then the files are looked at.
     fn look_at_all(&mut self, root: &Path) {
+        // From open folders, since a long path costs more to follow than a file to look at.
+        let open = |name: &str| {
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+            rustix::fs::open(root.join(name), flags, rustix::fs::Mode::empty())
+        };
+        let (Ok(actions), Ok(blobs)) = (open("actions"), open("blobs/sha256")) else {
+            return;
+        };
+        let look = |folder: &OwnedFd, name: &str| statat(folder, name, AtFlags::empty()).ok();
         let is_there = |(key, place): &([u8; 32], usize)| {
-            let key = ActionKey(Digest::from_bytes(*key));
-            let entry = self.bytes.get(*place..).and_then(decode)?;
-            let meta = fs::metadata(root.join("actions").join(format!("{key}.json"))).ok()?;
-            let ((_, inode), stamp) = stamp_of(&meta);
-            let same = (inode, stamp) == (entry.inode, entry.stamp);
-            let whole = |output: &OutputRef| {
-                let length =
-                    || fs::metadata(blob_below(root, &output.digest)).map(|meta| meta.len());
-                !output.tree && length().is_ok_and(|length| length == output.bytes)
+            let mut name = format!("{}.json", Digest::from_bytes(*key));
+            let mut rest = self.bytes.get(*place..)?;
+            if take_stamp(&mut rest)? != stamp_of_stat(&look(&actions, &name)?) {
+                return None;
+            }
+            skip_figures(&mut rest)?;
+            let mut whole = |output: OutputRef| {
+                name.clear();
+                let digest = output.digest;
+                write!(name, "{digest:.2}/{digest}").ok()?;
+                let (_, there) = stamp_of_stat(&look(&blobs, &name)?);
+                (!output.tree && there.size == output.bytes).then_some(())
             };
-            (same && entry.record.outputs.values().all(whole)).then_some(())
+            each_output(&mut rest, &mut |_, output| whole(output))
         };
         let seen = self
             .places
@@ -178,38 +193,23 @@ impl LocalStore {
         })
     }
 
-    /// The record of an action as the index has it, if that can still be so.
+    /// The record of an action as the index has it, if that can still be so; else the fields again.
     pub(super) fn indexed(
         &self,
         key: &ActionKey,
-        fields: &KeyFields,
-    ) -> Result<Option<ActionRecord>, CacheError> {
-        let found = self.look_up(key, fields)?;
-        if found.is_none() {
+        fields: KeyFields,
+    ) -> Result<Result<ActionRecord, KeyFields>, CacheError> {
+        let Some(is) = self.look_up(key)? else {
             self.index().missed().insert(*key);
-        }
-        Ok(found)
-    }
-
-    fn look_up(
-        &self,
-        key: &ActionKey,
-        fields: &KeyFields,
-    ) -> Result<Option<ActionRecord>, CacheError> {
-        let Some((entry, seen)) = self.index().entry(key) else {
-            return Ok(None);
+            return Ok(Err(fields));
         };
-        if !seen && !self.is_as_remembered(key, &entry)? {
-            return Ok(None);
-        }
-        let is = entry.record;
-        Ok(Some(ActionRecord {
+        Ok(Ok(ActionRecord {
             key: *key,
             kind: fields.kind.clone(),
             version: fields.version,
             stage: is.stage,
             spec: is.spec,
-            fields: fields.clone(),
+            fields,
             outputs: is.outputs,
             numerics: is.numerics,
             attempt: is.attempt,
@@ -218,6 +218,14 @@ impl LocalStore {
             max_rss_bytes: is.max_rss_bytes,
             threads: is.threads,
         }))
+    }
+
+    fn look_up(&self, key: &ActionKey) -> Result<Option<Remembered>, CacheError> {
+        let Some((entry, seen)) = self.index().entry(key) else {
+            return Ok(None);
+        };
+        let believed = seen || self.is_as_remembered(key, &entry)?;
+        Ok(believed.then_some(entry.record))
     }
 
     fn is_as_remembered(&self, key: &ActionKey, entry: &Entry) -> Result<bool, CacheError> {
@@ -303,16 +311,14 @@ fn push_text(text: &str, bytes: &mut Vec<u8>) {
     bytes.extend(text.as_bytes());
 }
 
-fn take_text(bytes: &mut &[u8]) -> Option<String> {
+fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
     let length = u32::from_le_bytes(take(bytes)?) as usize;
     let (text, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
-    String::from_utf8(text.to_vec()).ok()
+    std::str::from_utf8(text).ok()
 }
 
-/// Reads an entry after its key.
-fn decode(mut bytes: &[u8]) -> Option<Entry> {
-    let b = &mut bytes;
+fn take_stamp(b: &mut &[u8]) -> Option<(u64, Stamp)> {
     let inode = u64::from_le_bytes(take(b)?);
     let size = u64::from_le_bytes(take(b)?);
     let mut time = || {
@@ -320,12 +326,24 @@ fn decode(mut bytes: &[u8]) -> Option<Entry> {
         Some((whole, u32::from_le_bytes(take(b)?)))
     };
     let (modified, changed) = (time()?, time()?);
-    let spec = Digest::from_bytes(take(b)?);
-    let (attempt, threads) = (u32::from_le_bytes(take(b)?), u32::from_le_bytes(take(b)?));
-    let (started_unix, seconds) = (f64::from_le_bytes(take(b)?), f64::from_le_bytes(take(b)?));
-    let max_rss_bytes = u64::from_le_bytes(take(b)?);
-    let (stage, numerics) = (take_text(b)?, take_text(b)?);
-    let mut outputs = BTreeMap::new();
+    let stamp = Stamp {
+        size,
+        modified,
+        changed,
+    };
+    Some((inode, stamp))
+}
+
+/// Passes over what lies between the stamp and the outputs.
+fn skip_figures(b: &mut &[u8]) -> Option<()> {
+    take::<{ 32 + 4 + 4 + 8 + 8 + 8 }>(b)?;
+    take_text(b)?;
+    take_text(b)?;
+    Some(())
+}
+
+/// Calls `each` with every output until it says none.
+fn each_output(b: &mut &[u8], each: &mut dyn FnMut(&str, OutputRef) -> Option<()>) -> Option<()> {
     for _ in 0..u32::from_le_bytes(take(b)?) {
         let port = take_text(b)?;
         let output = OutputRef {
@@ -333,15 +351,28 @@ fn decode(mut bytes: &[u8]) -> Option<Entry> {
             tree: take::<1>(b)? != [0],
             bytes: u64::from_le_bytes(take(b)?),
         };
-        outputs.insert(port, output);
+        each(port, output)?;
     }
+    Some(())
+}
+
+/// Reads an entry after its key.
+fn decode(mut bytes: &[u8]) -> Option<Entry> {
+    let b = &mut bytes;
+    let (inode, stamp) = take_stamp(b)?;
+    let spec = Digest::from_bytes(take(b)?);
+    let (attempt, threads) = (u32::from_le_bytes(take(b)?), u32::from_le_bytes(take(b)?));
+    let (started_unix, seconds) = (f64::from_le_bytes(take(b)?), f64::from_le_bytes(take(b)?));
+    let max_rss_bytes = u64::from_le_bytes(take(b)?);
+    let (stage, numerics) = (take_text(b)?.to_owned(), take_text(b)?.to_owned());
+    let mut outputs = BTreeMap::new();
+    each_output(b, &mut |port, output| {
+        outputs.insert(port.to_owned(), output);
+        Some(())
+    })?;
     Some(Entry {
         inode,
-        stamp: Stamp {
-            size,
-            modified,
-            changed,
-        },
+        stamp,
         record: Remembered {
             spec,
             attempt,
@@ -387,8 +418,10 @@ mod tests {
     fn what_is_remembered_is_the_record() {
         let (_dir, store, made, later) = store();
         store.remember(&mut [&made].into_iter(), later).unwrap();
-        let known = again(&store).indexed(&made.key, &made.fields).unwrap();
-        assert_eq!(known.as_ref(), Some(&made));
+        let known = again(&store)
+            .indexed(&made.key, made.fields.clone())
+            .unwrap();
+        assert_eq!(known.as_ref(), Ok(&made));
         // A second record joins the first.
         let mut other = record("other", Digest::of(b"spec"), made.outputs["student"]);
         other.seconds = 7.25;
@@ -396,8 +429,8 @@ mod tests {
         let fresh = again(&store);
         fresh.remember(&mut [&other].into_iter(), later).unwrap();
         for one in [&made, &other] {
-            let known = again(&store).indexed(&one.key, &one.fields).unwrap();
-            assert_eq!(known.as_ref(), Some(one));
+            let known = again(&store).indexed(&one.key, one.fields.clone()).unwrap();
+            assert_eq!(known.as_ref(), Ok(one));
         }
     }
 
@@ -419,24 +452,28 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(
             again(&store)
-                .cached(&made.key, &made.fields)
+                .cached(&made.key, made.fields.clone())
                 .unwrap()
-                .is_none()
+                .is_err()
         );
         fs::write(&path, bytes).unwrap();
         let read = again(&store);
-        assert!(read.indexed(&made.key, &made.fields).unwrap().is_none());
+        assert!(
+            read.indexed(&made.key, made.fields.clone())
+                .unwrap()
+                .is_err()
+        );
         assert_eq!(
-            read.cached(&made.key, &made.fields).unwrap(),
-            Some(made.clone())
+            read.cached(&made.key, made.fields.clone()).unwrap(),
+            Ok(made.clone())
         );
         store.remember(&mut [&made].into_iter(), later).unwrap();
         fs::remove_file(store.blob(&made.outputs["student"].digest)).unwrap();
         assert!(
             again(&store)
-                .cached(&made.key, &made.fields)
+                .cached(&made.key, made.fields.clone())
                 .unwrap()
-                .is_none()
+                .is_err()
         );
     }
 
@@ -446,13 +483,23 @@ mod tests {
         store.remember(&mut [&made].into_iter(), later).unwrap();
         let ahead = again(&store);
         ahead.look_ahead();
-        let known = ahead.cached(&made.key, &made.fields).unwrap();
-        assert_eq!(known.as_ref(), Some(&made));
+        let known = ahead.cached(&made.key, made.fields.clone()).unwrap();
+        assert_eq!(known.as_ref(), Ok(&made));
         fs::remove_file(store.blob(&made.outputs["student"].digest)).unwrap();
-        assert!(ahead.cached(&made.key, &made.fields).unwrap().is_none());
+        assert!(
+            ahead
+                .cached(&made.key, made.fields.clone())
+                .unwrap()
+                .is_err()
+        );
         let later = again(&store);
         later.look_ahead();
-        assert!(later.cached(&made.key, &made.fields).unwrap().is_none());
+        assert!(
+            later
+                .cached(&made.key, made.fields.clone())
+                .unwrap()
+                .is_err()
+        );
     }
 
     #[test]
@@ -469,8 +516,10 @@ mod tests {
         }
         fs::write(&path, b"").unwrap();
         assert_eq!(
-            again(&store).cached(&made.key, &made.fields).unwrap(),
-            Some(made)
+            again(&store)
+                .cached(&made.key, made.fields.clone())
+                .unwrap(),
+            Ok(made)
         );
     }
 }

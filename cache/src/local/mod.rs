@@ -312,12 +312,12 @@ impl Store for LocalStore {
     fn cached(
         &self,
         key: &ActionKey,
-        fields: &KeyFields,
-    ) -> Result<Option<ActionRecord>, CacheError> {
-        if let Some(record) = self.indexed(key, fields)? {
-            return Ok(Some(record));
+        fields: KeyFields,
+    ) -> Result<Result<ActionRecord, KeyFields>, CacheError> {
+        match self.indexed(key, fields)? {
+            Ok(record) => Ok(Ok(record)),
+            Err(fields) => Ok(self.read_record(key)?.ok_or(fields)),
         }
-        self.read_record(key)
     }
 
     fn remember(

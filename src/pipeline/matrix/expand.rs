@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::layers::Layers;
 use super::select::{self, Choice, Reference};
 use super::{Matrix, wrong};
-use crate::pipeline::profiles::Profile;
-use crate::pipeline::vars::{Origins, Scope};
-use crate::pipeline::{Mistake, Span, order, tables, vars};
+use crate::pipeline::vars::Origins;
+use crate::pipeline::{Mistake, Span, order, tables};
 
 /// Stages at most that a matrix may make: what makes more was not meant.
 const MOST_STAGES: usize = 50_000;
@@ -29,105 +29,6 @@ pub(in crate::pipeline) struct Made<'t> {
     pub(in crate::pipeline) point: String,
     pub(in crate::pipeline) value: Spanned<DeValue<'t>>,
     pub(in crate::pipeline) origins: Origins,
-}
-
-/// Everything that is put into the stages.
-pub(in crate::pipeline) struct Layers<'a, 't> {
-    pub(in crate::pipeline) vars: &'a DeTable<'t>,
-    pub(in crate::pipeline) profile: &'a Profile<'t>,
-    pub(in crate::pipeline) matrix: &'a Matrix<'t>,
-    /// By stage; variables under `vars`.
-    pub(in crate::pipeline) sets: &'a DeTable<'t>,
-    /// Whether the pipeline has a `[matrix]`, right or wrong.
-    pub(in crate::pipeline) has_matrix: bool,
-}
-
-impl<'a, 't> Layers<'a, 't> {
-    fn sets_of(&self, stage: &str) -> Option<&'a DeTable<'t>> {
-        self.sets.get(stage)?.get_ref().as_table()
-    }
-
-    /// The variables at a point; without one, as written.
-    pub(in crate::pipeline) fn scope(&self, point: Option<usize>) -> Scope<'a, 't> {
-        let values = point.map_or(&[][..], |p| &self.matrix.points[p][..]);
-        let of_point = values
-            .iter()
-            .enumerate()
-            .filter_map(|(axis, &value)| self.matrix.changes(axis, value, "vars"));
-        Scope::new(self.vars, of_point.chain(self.sets_of("vars")))
-    }
-
-    /// The table of a stage at a point: the stage's, then profile, point and `--set` over it.
-    fn put_together(&self, stage: &str, table: &mut DeTable<'t>, point: Option<usize>) {
-        let values = point.map_or(&[][..], |p| &self.matrix.points[p][..]);
-        let changes: Vec<&DeTable<'t>> = values
-            .iter()
-            .enumerate()
-            .filter_map(|(axis, &value)| self.matrix.changes(axis, value, stage))
-            .chain(self.sets_of(stage))
-            .collect();
-        if !self.profile.kinds.is_empty() {
-            // The kind may come from an arm, and what an arm says wins over the profile.
-            let kind = changes.iter().rev().find_map(|c| c.get("kind"));
-            let kind = kind.or_else(|| table.get("kind"));
-            let kind = kind.and_then(|k| k.get_ref().as_str()).map(str::to_owned);
-            let of_kind = kind.and_then(|k| self.profile.kinds.get(k.as_str()));
-            if let Some(of_kind) = of_kind.and_then(|k| k.get_ref().as_table()) {
-                tables::merge(table, of_kind.clone());
-            }
-        }
-        let of_stage = self.profile.stages.get(stage);
-        if let Some(of_stage) = of_stage.and_then(|s| s.get_ref().as_table()) {
-            tables::merge(table, of_stage.clone());
-        }
-        for change in changes {
-            tables::merge(table, change.clone());
-        }
-    }
-
-    /// The variables that a stage mentions whatever the point, itself or by other variables.
-    pub(in crate::pipeline) fn mentioned(
-        &self,
-        stage: &str,
-        table: &DeValue<'t>,
-    ) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        let add = |table: Option<&DeTable<'t>>, names: &mut BTreeSet<String>| {
-            for value in table.into_iter().flat_map(DeTable::values) {
-                vars::mentioned(value.get_ref(), names);
-            }
-        };
-        vars::mentioned(table, &mut names);
-        add(self.sets_of(stage), &mut names);
-        for of_profile in [&self.profile.stages, &self.profile.kinds] {
-            add(Some(of_profile), &mut names);
-        }
-        for axis in &self.matrix.axes {
-            for value in &axis.values {
-                let changes = value
-                    .changes
-                    .get(stage)
-                    .and_then(|c| c.get_ref().as_table());
-                add(changes, &mut names);
-            }
-        }
-        let mut open: Vec<String> = names.iter().cloned().collect();
-        while let Some(name) = open.pop() {
-            let mut inner = BTreeSet::new();
-            let axes = self.matrix.axes.iter().flat_map(|a| &a.values);
-            let changed = axes.filter_map(|v| v.changes.get("vars")?.get_ref().as_table());
-            for table in std::iter::once(self.vars)
-                .chain(changed)
-                .chain(self.sets_of("vars"))
-            {
-                if let Some(value) = table.get(name.as_str()) {
-                    vars::mentioned(value.get_ref(), &mut inner);
-                }
-            }
-            open.extend(inner.into_iter().filter(|n| names.insert(n.clone())));
-        }
-        names
-    }
 }
 
 /// Makes the stages; order as written, points in their own order.
@@ -226,60 +127,60 @@ fn each_reference<'v>(
 }
 
 /// A stage as written, and what points make of it.
-struct Node<'t> {
-    base: Spanned<String>,
-    span: Span,
+pub(super) struct Node<'t> {
+    pub(super) base: Spanned<String>,
+    pub(super) span: Span,
     /// The different tables.
-    variants: Vec<Variant<'t>>,
+    pub(super) variants: Vec<Variant<'t>>,
     /// For each point its table; empty when all points have the first.
-    variant_at: Vec<usize>,
+    pub(super) variant_at: Vec<usize>,
     /// The different stages, once settled.
-    instances: Vec<Instance>,
+    pub(super) instances: Vec<Instance>,
     /// For each point its stage; empty when all points have the first.
-    instance_at: Vec<usize>,
+    pub(super) instance_at: Vec<usize>,
     /// The axes that can make a difference to it.
-    axes: BTreeSet<usize>,
+    pub(super) axes: BTreeSet<usize>,
 }
 
-struct Variant<'t> {
-    value: DeValue<'t>,
-    origins: Origins,
-    edges: Vec<Edge>,
+pub(super) struct Variant<'t> {
+    pub(super) value: DeValue<'t>,
+    pub(super) origins: Origins,
+    pub(super) edges: Vec<Edge>,
 }
 
 /// An input that reads a stage of the pipeline.
-struct Edge {
-    port: String,
-    name: Option<String>,
-    stage: usize,
-    output: String,
-    choices: Vec<Choice>,
-    span: Span,
+pub(super) struct Edge {
+    pub(super) port: String,
+    pub(super) name: Option<String>,
+    pub(super) stage: usize,
+    pub(super) output: String,
+    pub(super) choices: Vec<Choice>,
+    pub(super) span: Span,
 }
 
-struct Instance {
-    variant: usize,
+pub(super) struct Instance {
+    pub(super) variant: usize,
     /// The first point that makes it.
-    point: usize,
-    label: String,
+    pub(super) point: usize,
+    pub(super) label: String,
     /// For each edge the stages that it reads.
-    reads: Vec<Vec<usize>>,
+    pub(super) reads: Vec<Vec<usize>>,
 }
 
 impl Node<'_> {
-    fn variant(&self, point: usize) -> usize {
+    pub(super) fn variant(&self, point: usize) -> usize {
         self.variant_at.get(point).copied().unwrap_or(0)
     }
 
-    fn instance(&self, point: usize) -> usize {
+    pub(super) fn instance(&self, point: usize) -> usize {
         self.instance_at.get(point).copied().unwrap_or(0)
     }
 }
 
-struct Expansion<'a, 't> {
-    matrix: &'a Matrix<'t>,
-    nodes: Vec<Node<'t>>,
-    made: usize,
+pub(super) struct Expansion<'a, 't> {
+    pub(super) matrix: &'a Matrix<'t>,
+    pub(super) nodes: Vec<Node<'t>>,
+    pub(super) made: usize,
 }
 
 impl<'a, 't> Expansion<'a, 't> {
@@ -395,7 +296,7 @@ impl<'a, 't> Expansion<'a, 't> {
     }
 
     /// Counts a stage or a table; none when there are too many, which is said once.
-    fn count(&mut self, mistakes: &mut Vec<Mistake>) -> Option<()> {
+    pub(super) fn count(&mut self, mistakes: &mut Vec<Mistake>) -> Option<()> {
         self.made += 1;
         if self.made <= MOST_STAGES {
             return Some(());
@@ -480,346 +381,5 @@ impl<'a, 't> Expansion<'a, 't> {
             }
         }
         order
-    }
-
-    /// Finds the different stages that the points make of one, after all that it reads.
-    fn settle(&mut self, number: usize, mistakes: &mut Vec<Mistake>) -> Option<()> {
-        let node = &self.nodes[number];
-        let once = node.variants.len() == 1
-            && node.variants[0]
-                .edges
-                .iter()
-                .all(|e| self.nodes[e.stage].instances.len() == 1);
-        let mut axes = node.axes.clone();
-        for edge in node.variants.iter().flat_map(|v| &v.edges) {
-            let reach = self.nodes[edge.stage].axes.iter();
-            axes.extend(reach.filter(|&&a| edge.choices[a] == Choice::Same));
-        }
-        let points = if once { 1 } else { self.matrix.points() };
-        let mut pools: Vec<Vec<Pool>> = node
-            .variants
-            .iter()
-            .map(|v| v.edges.iter().map(|e| self.pool(e)).collect())
-            .collect();
-        let mut seen: BTreeMap<(usize, Vec<usize>), usize> = BTreeMap::new();
-        let mut instances: Vec<Instance> = Vec::new();
-        let mut instance_at = Vec::with_capacity(points);
-        for point in 0..points {
-            let variant = node.variant(point);
-            let edges = node.variants[variant].edges.iter();
-            let lists: Vec<usize> = edges
-                .zip(&mut pools[variant])
-                .map(|(edge, pool)| pool.list(self, edge, point))
-                .collect();
-            let next = instances.len();
-            let instance = *seen.entry((variant, lists.clone())).or_insert(next);
-            if instance == next {
-                let reads = lists
-                    .iter()
-                    .zip(&pools[variant])
-                    .map(|(&l, pool)| pool.lists[l].clone());
-                instances.push(Instance {
-                    variant,
-                    point,
-                    label: String::new(),
-                    reads: reads.collect(),
-                });
-            }
-            instance_at.push(instance);
-        }
-        for instance in &instances {
-            let node = &self.nodes[number];
-            let edges = &node.variants[instance.variant].edges;
-            for (edge, reads) in edges.iter().zip(&instance.reads) {
-                if reads.is_empty() {
-                    mistakes.push(Mistake::Selection {
-                        stage: node.base.get_ref().clone(),
-                        reference: self.nodes[edge.stage].base.get_ref().clone(),
-                        message: "`exclude` leaves no point that fits".to_owned(),
-                        help: Some("`exclude` the points that read it too".to_owned()),
-                        span: edge.span.clone(),
-                    });
-                }
-            }
-        }
-        for _ in &instances {
-            self.count(mistakes)?;
-        }
-        if instances.len() == 1 {
-            instance_at.clear();
-        }
-        self.label(&mut instances, &instance_at, &axes);
-        let node = &mut self.nodes[number];
-        node.axes = axes;
-        node.instances = instances;
-        node.instance_at = instance_at;
-        Some(())
-    }
-
-    /// What an edge can read; axes that make no difference to the stage it reads do not choose.
-    fn pool(&self, edge: &Edge) -> Pool {
-        let axes = &self.nodes[edge.stage].axes;
-        let same: Vec<usize> = axes
-            .iter()
-            .copied()
-            .filter(|&a| edge.choices[a] == Choice::Same)
-            .collect();
-        let simple = same.len() == axes.len();
-        let mut by_same: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
-        if !simple {
-            for (point, values) in self.matrix.points.iter().enumerate() {
-                let fits = axes.iter().all(|&axis| match edge.choices[axis] {
-                    Choice::One(one) => values[axis] == one,
-                    Choice::Same | Choice::All => true,
-                });
-                if fits {
-                    let key = same.iter().map(|&a| values[a]).collect();
-                    by_same.entry(key).or_default().push(point);
-                }
-            }
-        }
-        Pool {
-            simple,
-            same,
-            by_same,
-            known: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            lists: Vec::new(),
-        }
-    }
-
-    /// Names what tells the stages apart: the values of the axes that not all points of a stage share.
-    fn label(&self, instances: &mut [Instance], instance_at: &[usize], relevant: &BTreeSet<usize>) {
-        if instances.len() < 2 {
-            return;
-        }
-        let axes = &self.matrix.axes;
-        let mut present: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); axes.len()];
-        let mut used: Vec<Vec<BTreeSet<usize>>> = vec![present.clone(); instances.len()];
-        for (values, &instance) in self.matrix.points.iter().zip(instance_at) {
-            for (axis, &value) in values.iter().enumerate() {
-                present[axis].insert(value);
-                used[instance][axis].insert(value);
-            }
-        }
-        let mut names = BTreeSet::new();
-        for (number, instance) in instances.iter_mut().enumerate() {
-            let parts = used[number]
-                .iter()
-                .enumerate()
-                .filter_map(|(axis, values)| {
-                    let tells = relevant.contains(&axis) && *values != present[axis];
-                    tells.then(|| self.part(axis, values))
-                });
-            let mut label = parts.collect::<Vec<_>>().join(",");
-            if !names.insert(label.clone()) {
-                label = format!("{label},{}", number + 1);
-                names.insert(label.clone());
-            }
-            instance.label = label;
-        }
-    }
-
-    /// `seed=1`, or `seed=1+2` for a stage that is the same at several values.
-    fn part(&self, axis: usize, values: &BTreeSet<usize>) -> String {
-        let axis = &self.matrix.axes[axis];
-        let mut labels = values.iter().map(|&v| axis.values[v].label.as_str());
-        let shown: Vec<&str> = labels.by_ref().take(3).collect();
-        let mut text = shown.join("+");
-        let more = labels.count();
-        if more > 0 {
-            text.push_str(&format!("+{more}-more"));
-        }
-        if axis.is_arms() {
-            text
-        } else {
-            format!("{}={text}", axis.name)
-        }
-    }
-
-    /// The name of a stage, and the label that tells it from its siblings.
-    fn name(&self, node: usize, instance: usize) -> String {
-        let base = self.nodes[node].base.get_ref();
-        match &self.nodes[node].instances[instance].label[..] {
-            "" => base.clone(),
-            label => format!("{base}@{label}"),
-        }
-    }
-
-    /// What a row is called that an edge gathers.
-    fn row(&self, edge: &Edge, instance: usize) -> String {
-        let writer = &self.nodes[edge.stage];
-        let label = &writer.instances[instance].label;
-        let all = |axis: usize| edge.choices[axis] != Choice::Same;
-        if label.is_empty() {
-            return writer.base.get_ref().clone();
-        }
-        if (0..edge.choices.len()).all(all) {
-            return label.clone();
-        }
-        // Of the values that every row shares with the reader nothing needs to be said.
-        let point = &self.matrix.points[writer.instances[instance].point];
-        let parts: Vec<String> = (0..edge.choices.len())
-            .filter(|&axis| edge.choices[axis] == Choice::All)
-            .map(|axis| self.matrix.axes[axis].label(point[axis]))
-            .filter(|part| label.split(',').any(|l| l == part))
-            .collect();
-        if parts.is_empty() {
-            label.clone()
-        } else {
-            parts.join(",")
-        }
-    }
-
-    /// The stages, with references to the stages that they read in place of those to the ones as written.
-    fn made(mut self, mistakes: &mut Vec<Mistake>) -> Vec<Made<'t>> {
-        let mut made = Vec::with_capacity(self.made);
-        for number in 0..self.nodes.len() {
-            for instance in 0..self.nodes[number].instances.len() {
-                let inputs = self.inputs(number, instance, mistakes);
-                let name = self.name(number, instance);
-                let node = &mut self.nodes[number];
-                let Instance { variant, label, .. } = &node.instances[instance];
-                let last = node.instances[instance + 1..]
-                    .iter()
-                    .all(|later| later.variant != *variant);
-                let variant = &mut node.variants[*variant];
-                // The last that needs a table takes it.
-                let mut value = if last {
-                    std::mem::replace(&mut variant.value, DeValue::Boolean(false))
-                } else {
-                    variant.value.clone()
-                };
-                if let DeValue::Table(table) = &mut value
-                    && let Some(DeValue::Table(old)) = table.get_mut("inputs").map(Spanned::get_mut)
-                {
-                    for (port, new) in inputs {
-                        if let Some(value) = old.get_mut(port.as_str()) {
-                            *value.get_mut() = new;
-                        }
-                    }
-                }
-                made.push(Made {
-                    name,
-                    base: node.base.clone(),
-                    point: label.clone(),
-                    value: Spanned::new(node.span.clone(), value),
-                    origins: variant.origins.clone(),
-                });
-            }
-        }
-        made
-    }
-
-    /// The new values of the ports of a stage that read stages of the pipeline.
-    fn inputs(
-        &self,
-        number: usize,
-        instance: usize,
-        mistakes: &mut Vec<Mistake>,
-    ) -> BTreeMap<String, DeValue<'t>> {
-        let node = &self.nodes[number];
-        let Instance { variant, reads, .. } = &node.instances[instance];
-        let variant = &node.variants[*variant];
-        let mut ports: BTreeMap<String, DeValue<'t>> = BTreeMap::new();
-        for (edge, reads) in variant.edges.iter().zip(reads) {
-            let reference = |read: usize| -> Spanned<DeValue<'t>> {
-                let text = format!("{}.{}", self.name(edge.stage, read), edge.output);
-                Spanned::new(edge.span.clone(), DeValue::String(text.into()))
-            };
-            let gathers = edge.choices.contains(&Choice::All);
-            if edge.name.is_none() && !gathers {
-                if let Some(&read) = reads.first() {
-                    ports.insert(edge.port.clone(), reference(read).into_inner());
-                }
-                continue;
-            }
-            // Names under the port that are no edges to stages of the pipeline stay, to be reported.
-            let port = ports.entry(edge.port.clone()).or_insert_with(|| {
-                let old = variant.value.as_table().and_then(|t| t.get("inputs"));
-                let old = old.and_then(|i| i.get_ref().as_table()?.get(edge.port.as_str()));
-                match old.map(Spanned::get_ref) {
-                    Some(DeValue::Table(table)) => DeValue::Table(table.clone()),
-                    _ => DeValue::Table(DeTable::new()),
-                }
-            });
-            let DeValue::Table(rows) = port else { continue };
-            let prefix = edge.name.as_deref();
-            if let Some(name) = prefix {
-                rows.remove(name);
-            }
-            for &read in reads {
-                let row = match (prefix, gathers) {
-                    (None | Some("*"), true) => self.row(edge, read),
-                    (Some(name), true) => match &self.nodes[edge.stage].instances[read].label[..] {
-                        "" => name.to_owned(),
-                        _ => format!("{name},{}", self.row(edge, read)),
-                    },
-                    (name, false) => name.unwrap_or_default().to_owned(),
-                };
-                let key = Spanned::new(edge.span.clone(), row.clone().into());
-                if rows.insert(key, reference(read)).is_some() {
-                    mistakes.push(Mistake::Selection {
-                        stage: node.base.get_ref().clone(),
-                        reference: self.nodes[edge.stage].base.get_ref().clone(),
-                        message: format!("two of the things that it gathers are called `{row}`"),
-                        help: Some(format!(
-                            "gather one of them under a name, as in `inputs.{}.NAME`",
-                            edge.port
-                        )),
-                        span: edge.span.clone(),
-                    });
-                }
-            }
-        }
-        ports
-    }
-}
-
-/// The lists of stages that an edge reads, by the point of the reader.
-struct Pool {
-    /// Whether it only ever reads what its own point made.
-    simple: bool,
-    /// The axes whose values reader and read share.
-    same: Vec<usize>,
-    /// The points that fit, by the values on those axes.
-    by_same: BTreeMap<Vec<usize>, Vec<usize>>,
-    /// The list for the values on those axes.
-    known: BTreeMap<Vec<usize>, usize>,
-    numbers: BTreeMap<Vec<usize>, usize>,
-    lists: Vec<Vec<usize>>,
-}
-
-impl Pool {
-    fn list(&mut self, all: &Expansion<'_, '_>, edge: &Edge, point: usize) -> usize {
-        let writer = &all.nodes[edge.stage];
-        if self.simple {
-            return self.number(vec![writer.instance(point)]);
-        }
-        let values = &all.matrix.points[point];
-        let key: Vec<usize> = self.same.iter().map(|&a| values[a]).collect();
-        if let Some(&known) = self.known.get(&key) {
-            return known;
-        }
-        let mut list: Vec<usize> = Vec::new();
-        let mut seen = BTreeSet::new();
-        for &q in self.by_same.get(&key).into_iter().flatten() {
-            let instance = writer.instance(q);
-            if seen.insert(instance) {
-                list.push(instance);
-            }
-        }
-        let number = self.number(list);
-        self.known.insert(key, number);
-        number
-    }
-
-    fn number(&mut self, list: Vec<usize>) -> usize {
-        let next = self.lists.len();
-        let number = *self.numbers.entry(list.clone()).or_insert(next);
-        if number == next {
-            self.lists.push(list);
-        }
-        number
     }
 }

@@ -14,8 +14,12 @@
 
 mod axes;
 pub(super) mod expand;
+pub(super) mod layers;
+mod made;
+mod names;
 mod points;
 mod select;
+mod settle;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

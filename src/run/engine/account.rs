@@ -1,17 +1,20 @@
 //! Giving account: what a run came to, what it shows, what it leaves behind.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use starling_cache::{CacheError, Memo};
+use starling_cache::{CacheError, Memo, OutputRef};
 
 use super::{Engine, Stop};
 use crate::board;
 use crate::exit;
-use crate::pipeline::{Device, Keep};
+use crate::pipeline::{Device, Keep, PipelineInput};
 use crate::report::{Cause, RunEvent, Summary};
 use crate::run::display::{self, Display};
-use crate::run::manifest::{Manifest, ManifestStage, StageStatus};
+use crate::run::machine::Machine;
+use crate::run::manifest::{Manifest, ManifestInput, ManifestStage, Resources, StageStatus};
 use crate::run::options::{RunError, RunOutcome};
 use crate::run::state::{Source, State};
 use crate::run::status::{RunningStage, Status};
@@ -213,7 +216,7 @@ impl Engine<'_> {
         Ok(Some(shown))
     }
 
-    pub(super) fn manifest(&self, code: Option<u8>) -> Manifest {
+    pub(super) fn manifest(&self, code: Option<u8>) -> Manifest<'_> {
         Manifest {
             format: Manifest::FORMAT,
             run: self.run.clone(),
@@ -223,7 +226,9 @@ impl Engine<'_> {
             overrides: self.options.overrides.clone(),
             owner: self.owner.clone(),
             numerics: numerics::class(Device::Cpu.name()),
+            machine: Machine::of(&self.owner),
             threads: self.budget,
+            memory: self.memory.unwrap_or(0),
             started_unix: self.started_unix,
             seconds: code.map(|_| self.began.elapsed().as_secs_f64()),
             code,
@@ -233,7 +238,8 @@ impl Engine<'_> {
         }
     }
 
-    pub(super) fn manifest_stage(&self, index: usize) -> ManifestStage {
+    fn manifest_stage(&self, index: usize) -> ManifestStage<'_> {
+        const NONE: &BTreeMap<String, OutputRef> = &BTreeMap::new();
         let stage = &self.pipeline.stages[index];
         let state = &self.states[index];
         let record = state.record();
@@ -247,25 +253,48 @@ impl Engine<'_> {
                 Source::Elsewhere => (StageStatus::Done, None, None),
                 Source::Retired => (StageStatus::Cached, None, None),
             },
-            State::Failed(failure) => (StageStatus::Failed, None, Some((**failure).clone())),
+            State::Failed(failure) => (StageStatus::Failed, None, Some(Cow::Borrowed(&**failure))),
             State::Blocked => (StageStatus::Blocked, None, None),
             State::Stopped => (StageStatus::Stopped, None, None),
         };
+        let kind = self.registry.get(&stage.kind);
         ManifestStage {
-            name: stage.name.clone(),
-            kind: stage.kind.clone(),
-            version: self
-                .registry
-                .get(&stage.kind)
-                .map_or(0, starling_contract::Kind::version),
-            key: self.keys[index].map(|key| key.to_string()),
+            name: Cow::Borrowed(&stage.name),
+            kind: Cow::Borrowed(&stage.kind),
+            version: kind.map_or(0, starling_contract::Kind::version),
+            params: Cow::Borrowed(&stage.params),
+            inputs: stage
+                .inputs
+                .iter()
+                .map(|i| self.manifest_input(i))
+                .collect(),
+            resources: Resources {
+                device: Cow::Borrowed(stage.device.name()),
+                threads: self.threads_of(index),
+                memory: stage.memory,
+                shards: stage.shards,
+                time_limit: stage.time_limit.map(|limit| limit.as_secs_f64()),
+                keeps_digest_only: stage.keep == Keep::Digest,
+            },
+            key: self.keys[index],
             status,
             attempt: record.map(|record| record.attempt),
+            attempts: self.attempts.get(&index).cloned().unwrap_or_default(),
             seconds,
-            outputs: record
-                .map(|record| record.outputs.clone())
-                .unwrap_or_default(),
+            outputs: Cow::Borrowed(record.map_or(NONE, |record| &record.outputs)),
             failure,
+        }
+    }
+
+    fn manifest_input<'p>(&self, input: &'p PipelineInput) -> ManifestInput<'p>
+    where
+        Self: 'p,
+    {
+        ManifestInput {
+            port: Cow::Borrowed(&input.port),
+            name: input.name.as_deref().map(Cow::Borrowed),
+            stage: Cow::Borrowed(&self.pipeline.stages[input.stage].name),
+            output: Cow::Borrowed(&input.output),
         }
     }
 }

@@ -22,10 +22,12 @@ use self::signals::Signals;
 use crate::Registry;
 use crate::board::Boards;
 use crate::pipeline::{Mistake, Mistakes, Pipeline};
+use crate::plan;
 use crate::report::{Reporter, RunEvent, StageTime};
 use crate::run::clock;
 use crate::run::hand::Hand;
 use crate::run::launch::WorkerId;
+use crate::run::machine;
 use crate::run::options::{RunError, RunOptions, RunOutcome};
 use crate::run::state::State;
 
@@ -53,6 +55,12 @@ pub fn run(
 ) -> Result<RunOutcome, RunError> {
     let signals = Signals::listen()?;
     let mut engine = Engine::new(pipeline, registry, store, options, reporter, signals);
+    let newest = store.runs()?.pop();
+    engine.run = format!(
+        "{}-{}",
+        clock::stamp_after(engine.started_unix, newest.as_deref()),
+        engine.owner.pid
+    );
     engine.begin(memo)?;
     loop {
         if let Err(error) = engine.drive(memo) {
@@ -92,6 +100,8 @@ struct Engine<'a> {
     started_unix: f64,
     /// Threads that running stages share.
     budget: usize,
+    /// Memory that running stages share, in bytes; none where neither the author nor the system tells.
+    memory: Option<u64>,
     states: Vec<State>,
     keys: Vec<Option<ActionKey>>,
     /// By which the snapshots of each stage are found.
@@ -109,6 +119,8 @@ struct Engine<'a> {
     next_worker: WorkerId,
     /// The last figure that each stage told before it ended.
     figures: BTreeMap<usize, String>,
+    /// The attempts at each stage, oldest first.
+    attempts: BTreeMap<usize, Vec<u32>>,
     /// How often a stage was tried again.
     tries: BTreeMap<usize, u32>,
     last_status: Instant,
@@ -146,14 +158,15 @@ impl<'a> Engine<'a> {
                 readers[writer].push(index);
             }
         }
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = options.threads.or(pipeline.settings.threads);
+        let memory = options.memory.or(pipeline.settings.memory);
         let started_unix = clock::now_unix();
         let owner = Owner::current();
         Self {
             url: store.url(),
-            run: format!("{}-{}", clock::stamp(started_unix), owner.pid),
-            budget: threads.unwrap_or(cores).max(1),
+            run: String::new(),
+            budget: threads.unwrap_or_else(machine::cores).max(1),
+            memory: memory.or_else(machine::memory),
             states: (0..count).map(|_| State::Waiting).collect(),
             keys: vec![None; count],
             lines: vec![None; count],
@@ -165,6 +178,7 @@ impl<'a> Engine<'a> {
             idle: Vec::new(),
             next_worker: 0,
             figures: BTreeMap::new(),
+            attempts: BTreeMap::new(),
             tries: BTreeMap::new(),
             last_status: Instant::now(),
             told: BTreeSet::new(),
@@ -196,7 +210,18 @@ impl<'a> Engine<'a> {
             pipeline: self.pipeline.file.clone(),
             stages: self.pipeline.stages.len(),
         });
-        self.settle(0..self.pipeline.stages.len(), memo)?;
+        // The files of stages that wait for others are looked at now, too.
+        let all = plan::resolve_all(
+            self.pipeline,
+            self.registry,
+            self.store,
+            memo,
+            clock::now_unix(),
+        );
+        for (index, resolution) in all.into_iter().enumerate() {
+            self.accept(index, resolution, memo)?;
+        }
+        self.pass_on_warnings();
         let wrong = std::mem::take(&mut self.wrong);
         if !wrong.is_empty() {
             let sources = self.pipeline.sources.clone();

@@ -30,9 +30,8 @@ impl Engine<'_> {
                 queue.extend(&self.readers[index]);
                 continue;
             }
-            // At the beginning the files of stages that wait are looked at, too.
             let waits = |i: &PipelineInput| self.states[i.stage].record().is_none();
-            if self.begun && inputs.iter().any(waits) {
+            if inputs.iter().any(waits) {
                 continue;
             }
             self.resolve(index, memo)?;
@@ -55,8 +54,23 @@ impl Engine<'_> {
             memo,
             clock::now_unix(),
         );
+        self.accept(index, resolution, memo)
+    }
+
+    /// Takes note of what is known of a stage.
+    pub(super) fn accept(
+        &mut self,
+        index: usize,
+        resolution: Result<Resolution, ResolveError>,
+        memo: &mut Memo,
+    ) -> Result<(), RunError> {
         let wrong = match resolution {
             Ok(Resolution::Waits(_)) => return Ok(()),
+            Ok(Resolution::Cached(record)) => {
+                self.keys[index] = Some(record.key);
+                self.have(index, *record, Source::Cached);
+                return Ok(());
+            }
             Ok(Resolution::Action(mut action)) => {
                 self.keys[index] = Some(action.key);
                 self.lines[index] = Some(action.line);
@@ -73,7 +87,7 @@ impl Engine<'_> {
                 match action.cached {
                     Some(record) => self.have(index, record, source),
                     None => {
-                        self.states[index] = State::Ready(Box::new(action));
+                        self.states[index] = State::Ready(action);
                         self.ready.insert(index);
                     }
                 }

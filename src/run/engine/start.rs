@@ -10,7 +10,7 @@ use starling_contract::Shard;
 use super::{Engine, POLL, STALE_SECONDS};
 use crate::pipeline::Device;
 use crate::plan::ResolvedAction;
-use crate::report::{Cause, RunEvent};
+use crate::report::{Cause, RunEvent, size};
 use crate::run::active::{Active, Errand, Member};
 use crate::run::hand::Hand;
 use crate::run::launch::{Launch, Order, Work};
@@ -40,17 +40,27 @@ impl Engine<'_> {
         asked.unwrap_or(self.budget).clamp(1, self.budget)
     }
 
+    /// What a stage declares; more than all stages share means that nothing else that declares any runs beside it.
+    pub(super) fn memory_of(&self, index: usize) -> u64 {
+        let asked = self.pipeline.stages[index].memory.unwrap_or(0);
+        self.memory.map_or(asked, |all| asked.min(all))
+    }
+
     pub(super) fn fits(&self, index: usize) -> bool {
         let active = || {
             self.running.iter().filter_map(|&i| match &self.states[i] {
-                State::Running(active) => Some(active),
+                State::Running(active) => Some(&active.errand),
                 _ => None,
             })
         };
-        let used: usize = active().map(|a| a.errand.threads).sum();
+        let threads: usize = active().map(|errand| errand.threads).sum();
+        let memory = active().fold(self.memory_of(index), |sum, errand| {
+            sum.saturating_add(errand.memory)
+        });
         let cuda = self.pipeline.stages[index].device == Device::Cuda;
-        used + self.threads_of(index) <= self.budget
-            && !(cuda && active().any(|a| a.errand.cuda))
+        threads + self.threads_of(index) <= self.budget
+            && self.memory.is_none_or(|all| memory <= all)
+            && !(cuda && active().any(|errand| errand.cuda))
             && self.is_first_of_line(index)
     }
 
@@ -210,12 +220,25 @@ impl Engine<'_> {
             }
         };
         let stage = &self.pipeline.stages[index];
+        if let (Some(asked), Some(all)) = (stage.memory, self.memory)
+            && asked > all
+        {
+            self.reporter.report(&RunEvent::Notice {
+                text: format!(
+                    "stage `{}` declares {} and there are {} for all stages; no other that declares memory runs beside it",
+                    stage.name,
+                    size(asked),
+                    size(all),
+                ),
+            });
+        }
         let mut active = Active::new(Errand {
             key,
             action,
             spec,
             lease,
             threads,
+            memory: self.memory_of(index),
             cuda: stage.device == Device::Cuda,
             started_unix: clock::now_unix(),
             time_limit: stage.time_limit,
@@ -309,6 +332,7 @@ impl Engine<'_> {
             }
         };
         self.next_worker = self.next_worker.max(hand.id + 1);
+        self.attempts.entry(index).or_default().push(attempt);
         self.reporter.report(&RunEvent::Started {
             stage: stage.name.clone(),
             key: key.to_string(),
@@ -403,10 +427,7 @@ impl Engine<'_> {
             path: std::path::absolute(&external.path).unwrap_or_else(|_| external.path.clone()),
             artifact: external.output,
         });
-        let outputs = self.registry.get(&stage.kind).map(|kind| {
-            let names = kind.writes(&stage.params).into_iter();
-            names.map(str::to_owned).collect()
-        });
+        let outputs = stage.writes.iter().map(|&name| name.to_owned());
         ActionSpec {
             format: ActionSpec::FORMAT,
             stage: stage.name.clone(),
@@ -416,7 +437,7 @@ impl Engine<'_> {
             fields: action.fields.clone(),
             inputs: inputs.collect(),
             externals: externals.collect(),
-            outputs: outputs.unwrap_or_default(),
+            outputs: outputs.collect(),
             threads,
             device: stage.device.name().to_owned(),
             time_limit: stage.time_limit.map(|limit| limit.as_secs_f64()),

@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use crate::chunks::Chunks;
 use crate::context::StageContext;
 use crate::error::StageError;
-use crate::params::{self, Complaint, Parsed};
+use crate::params::{self, Complaint, Facts, Parsed};
 use crate::ports::{External, Ports};
 
 /// How far two runs of the same action agree.
@@ -262,7 +262,11 @@ impl<S: Stage> Kind for Erased<S> {
     }
     fn parse(&self, table: Spanned<DeTable<'_>>) -> Parsed {
         let names = self.names.get_or_init(params::names_of::<S::Params>);
-        params::read::<S::Params>(table, names, S::check)
+        let facts = |params: &S::Params| Facts {
+            externals: S::externals(params),
+            writes: S::writes(params),
+        };
+        params::read(table, names, S::check, facts)
     }
     fn externals(&self, params: &serde_json::Value) -> Result<Vec<External>, StageError> {
         Ok(S::externals(&typed::<S>(params.clone())?))

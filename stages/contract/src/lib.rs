@@ -21,5 +21,5 @@ pub use chunks::{Chunk, Chunks, Keep, Shard, Write};
 pub use context::{Event, EventSink, Host, Level, Snapshot, StageContext};
 pub use error::StageError;
 pub use kind::{Determinism, Kind, Stage, erase};
-pub use params::{Complaint, Parsed, Problem};
+pub use params::{Complaint, Facts, Parsed, Problem};
 pub use ports::{ArtifactType, External, Input, Need, Output, Ports};

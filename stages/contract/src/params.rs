@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::ports::External;
+
 /// A mistake in a stage's parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -46,8 +48,19 @@ impl Complaint {
 pub struct Parsed {
     /// The resolved parameters, defaults filled in; present when `problems` is empty.
     pub params: Option<serde_json::Value>,
+    /// What follows from them; empty without them.
+    pub facts: Facts,
     /// Every mistake.
     pub problems: Vec<Problem>,
+}
+
+/// What a kind says of a stage with given parameters.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The files outside the store that it reads.
+    pub externals: Vec<External>,
+    /// The outputs that it writes.
+    pub writes: Vec<&'static str>,
 }
 
 /// Reads `table` as `P`: unknown names and every value of a wrong type are reported together.
@@ -59,10 +72,10 @@ pub(crate) fn read<P: DeserializeOwned + Serialize>(
     table: Spanned<DeTable<'_>>,
     names: &[String],
     check: impl Fn(&P) -> Vec<Complaint>,
+    facts: impl Fn(&P) -> Facts,
 ) -> Parsed {
     let whole = table.span();
     let mut table = table.into_inner();
-    table.make_owned();
     let mut problems = Vec::new();
     let unknown: Vec<_> = table
         .keys()
@@ -73,37 +86,32 @@ pub(crate) fn read<P: DeserializeOwned + Serialize>(
         problems.push(unknown_name(&key, names));
         table.remove(&key);
     }
-    let spans: Vec<(String, Range<usize>)> = table
-        .iter()
-        .map(|(k, v)| (k.get_ref().to_string(), v.span()))
-        .collect();
+    let none = |problems| Parsed {
+        params: None,
+        facts: Facts::default(),
+        problems,
+    };
     let mut taken_out = Vec::new();
     loop {
         let value = Spanned::new(whole.clone(), DeValue::Table(table.clone()));
         match P::deserialize(toml::de::ValueDeserializer::from(value)) {
             Ok(params) => {
-                problems.extend(check(&params).into_iter().map(|c| place(c, &spans, &whole)));
-                let params = serde_json::to_value(&params);
-                return match params {
-                    Ok(params) if problems.is_empty() => Parsed {
-                        params: Some(params),
+                let complaints = check(&params).into_iter();
+                problems.extend(complaints.map(|c| place(c, &table, &whole)));
+                if !problems.is_empty() {
+                    return none(problems);
+                }
+                return match serde_json::to_value(&params) {
+                    Ok(resolved) => Parsed {
+                        params: Some(resolved),
+                        facts: facts(&params),
                         problems,
                     },
-                    Ok(_) => Parsed {
-                        params: None,
-                        problems,
-                    },
-                    Err(e) => {
-                        problems.push(Problem {
-                            message: format!("these parameters cannot be stored: {e}"),
-                            span: Some(whole),
-                            help: None,
-                        });
-                        Parsed {
-                            params: None,
-                            problems,
-                        }
-                    }
+                    Err(e) => none(vec![Problem {
+                        message: format!("these parameters cannot be stored: {e}"),
+                        span: Some(whole),
+                        help: None,
+                    }]),
                 };
             }
             Err(e) => {
@@ -124,10 +132,7 @@ pub(crate) fn read<P: DeserializeOwned + Serialize>(
                     });
                 }
                 let Some(key) = culprit else {
-                    return Parsed {
-                        params: None,
-                        problems,
-                    };
+                    return none(problems);
                 };
                 taken_out.push(key.get_ref().to_string());
                 table.remove(&key);
@@ -150,14 +155,13 @@ pub(crate) fn names_of<P: JsonSchema>() -> Vec<String> {
         .unwrap_or_default()
 }
 
-fn place(c: Complaint, spans: &[(String, Range<usize>)], whole: &Range<usize>) -> Problem {
-    let span = spans
-        .iter()
-        .find(|(n, _)| n == c.param)
-        .map_or(whole, |(_, s)| s);
+fn place(c: Complaint, table: &DeTable<'_>, whole: &Range<usize>) -> Problem {
+    let span = table
+        .get(c.param)
+        .map_or_else(|| whole.clone(), Spanned::span);
     Problem {
         message: format!("`{}`: {}", c.param, c.message),
-        span: Some(span.clone()),
+        span: Some(span),
         help: c.help,
     }
 }
@@ -228,13 +232,14 @@ mod tests {
 
     fn parse(text: &str) -> Parsed {
         let table = DeTable::parse(text).expect("valid TOML");
-        read::<Params>(table, &names_of::<Params>(), |p| {
+        let check = |p: &Params| {
             if p.lr < 0.0 {
                 vec![Complaint::new("lr", "must not be negative")]
             } else {
                 vec![]
             }
-        })
+        };
+        read::<Params>(table, &names_of::<Params>(), check, |_| Facts::default())
     }
 
     #[test]
