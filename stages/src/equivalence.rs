@@ -38,6 +38,8 @@ struct Case<'a> {
     params: Value,
     inputs: Vec<(&'static str, &'a Path)>,
     many: Vec<(&'static str, &'static str, &'a Path)>,
+    /// Snapshots that an attempt may save before it is asked to stop.
+    stop_after: usize,
 }
 
 impl Case<'_> {
@@ -53,7 +55,13 @@ impl Case<'_> {
         loop {
             // What an interrupted attempt wrote is gone, as in a worker's own folder.
             drop(std::fs::remove_dir_all(broken.join("out")));
-            match try_run_many::<S>(params(), &broken, &self.inputs, &self.many, Some(1)) {
+            match try_run_many::<S>(
+                params(),
+                &broken,
+                &self.inputs,
+                &self.many,
+                Some(self.stop_after),
+            ) {
                 Ok(_) => break,
                 Err(StageError::Interrupted) => stops += 1,
                 Err(error) => panic!("{}: {error}", self.name),
@@ -97,6 +105,7 @@ fn fresh_is_resumed_for_every_method() {
         params,
         inputs,
         many: Vec::new(),
+        stop_after: 1,
     };
     case(
         "sft",
@@ -158,9 +167,20 @@ fn fresh_is_resumed_for_every_method() {
     with_traces.push(("traces", rollouts));
     let luffy = json!({"estimator": "dr-grpo", "kl": 0.0});
     case("luffy", explore(luffy), with_traces).check::<Rl>();
+}
 
-    let read = json!({"top-k": 8, "snapshot-seconds": 0.0});
-    // Sixty prompts are two groups, and between them is the one place to stop.
-    let inputs = vec![("teacher", model), ("rollouts", rollouts)];
-    case("teacher-topk", read, inputs).check::<TeacherTopK>();
+/// Sixty prompts are two groups, and between them is the one place to stop.
+#[test]
+fn a_teachers_pass_goes_on_where_it_stopped() {
+    let small = SmallWorld::new();
+    let model = small.teacher();
+    Case {
+        small: &small,
+        name: "teacher-topk",
+        params: json!({"top-k": 8, "snapshot-seconds": 0.0}),
+        inputs: vec![("teacher", model.as_path()), ("rows", small.rows())],
+        many: Vec::new(),
+        stop_after: 0,
+    }
+    .check::<TeacherTopK>();
 }
