@@ -1,6 +1,7 @@
 //! Language models on candle: decoder, generation, training.
 
 pub mod config;
+pub mod cuda;
 pub mod decoder;
 pub mod error;
 pub mod generate;

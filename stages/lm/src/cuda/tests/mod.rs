@@ -1,0 +1,4 @@
+//! The program on the kernels' twins, compared with the one for the processor.
+
+mod training;
+mod twin;
