@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod load;
 pub mod loss;
 pub mod memory;
+pub mod place;
 pub mod policy;
 pub mod rng;
 pub mod score;

@@ -210,6 +210,17 @@ impl Buffer {
             .collect())
     }
 
+    /// The first `len` numbers of 4 bytes, as ids.
+    pub(crate) fn ids(&self, len: usize) -> Result<Vec<u32>, LmError> {
+        let bytes = self.read(4 * len)?;
+        Ok(bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
+            .collect())
+    }
+
     pub(crate) fn read(&self, len: usize) -> Result<Vec<u8>, LmError> {
         assert!(len <= self.bytes, "more than its memory");
         let mut bytes = vec![0; len];

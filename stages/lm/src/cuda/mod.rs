@@ -8,12 +8,24 @@
 mod backward;
 mod batch;
 mod board;
+mod cache;
+mod device;
+#[cfg(feature = "cuda")]
+mod driver;
+mod generate;
 mod model;
 mod ops;
+mod score;
+mod step;
 mod train;
 
 #[cfg(test)]
 mod tests;
 
 pub use board::{Arg, Board, Factor, Launch, Precision, Product};
-pub use train::{Trainer, TrainerState};
+pub use device::Device;
+pub use generate::Generator;
+pub(crate) use generate::ROWS;
+pub use score::Scorer;
+pub(crate) use train::LOGIT_BYTES;
+pub use train::Trainer;

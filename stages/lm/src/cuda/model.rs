@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Batch;
-use super::board::{Board, Buffer, Precision};
+use super::board::{Buffer, Precision};
+use super::device::Device;
 use super::ops::{Attended, Heads, Matrix, Ops, Turn};
 use crate::config::ModelConfig;
 use crate::decoder::{Keep, Layout};
@@ -91,8 +92,7 @@ impl Model {
     /// [`LmError::Tensor`] and [`LmError::Config`] for weights that do not fit; [`LmError::Device`] when the device
     /// fails.
     pub(crate) fn new(
-        board: &Arc<dyn Board>,
-        precision: Precision,
+        device: &Device,
         config: &ModelConfig,
         weights: &Weights,
         train: bool,
@@ -100,8 +100,8 @@ impl Model {
         let layout = Layout::new(config)?;
         let values = layout.flatten(config, weights)?;
         let ops = Ops {
-            board: Arc::clone(board),
-            precision,
+            board: Arc::clone(&device.board),
+            precision: device.precision,
         };
         let master = ops.upload_floats(&values)?;
         let mut model = Self {

@@ -7,15 +7,15 @@ use crate::error::LmError;
 
 use Arg::{Address, Float, Int, Long};
 
-/// Threads of a block where a block has a row of activations.
+/// Most threads of a block that has a row of activations.
 const ROW_THREADS: u32 = 256;
-/// Threads of a block where a block has a row of logits.
+/// Most threads of a block that has a row of logits.
 const LOGIT_THREADS: u32 = 512;
 /// Heads of a block where a warp has a head.
 const HEADS_A_BLOCK: usize = 4;
 /// Rows whose sum one thread makes in one go.
 const SLAB: usize = 64;
-/// Blocks over which squares are summed; a constant, so that the sum's order is.
+/// Most blocks over which squares are summed.
 const SQUARE_BLOCKS: usize = 512;
 
 /// Positions in a block of the cache, as the kernels have it.
@@ -168,6 +168,11 @@ fn blocks(count: usize, each: usize) -> u32 {
     u32::try_from(count.div_ceil(each)).unwrap_or(u32::MAX)
 }
 
+/// Threads for so many columns: whole warps. Depends on the width alone, so that sums do.
+fn threads(width: usize, most: u32) -> u32 {
+    blocks(width, 32).saturating_mul(32).clamp(32, most)
+}
+
 impl Ops {
     /// Memory for numbers of the type of activations.
     pub(crate) fn values(&self, len: usize) -> Result<Buffer, LmError> {
@@ -255,11 +260,13 @@ impl Ops {
         format!("{kernel}_{}", self.precision.suffix())
     }
 
-    fn rows(&self, kernel: &str, rows: usize, args: &[Arg]) -> Result<(), LmError> {
+    /// A kernel with a block for each row of this width.
+    fn rows(&self, kernel: &str, rows: usize, width: usize, args: &[Arg]) -> Result<(), LmError> {
+        let threads = threads(width, ROW_THREADS);
         self.run(
             &self.name(kernel),
             [blocks(rows, 1), 1, 1],
-            ROW_THREADS,
+            threads,
             0,
             args,
         )
@@ -320,7 +327,7 @@ impl Ops {
     ) -> Result<Buffer, LmError> {
         let out = self.values(count * width)?;
         let args = [Address(table), ids.arg(), out.arg(), int(width)];
-        self.rows("gather", count, &args)?;
+        self.rows("gather", count, width, &args)?;
         Ok(out)
     }
 
@@ -367,7 +374,7 @@ impl Ops {
             Address(table),
             int(width),
         ];
-        self.rows(kernel, scatter.count, &args)
+        self.rows(kernel, scatter.count, width, &args)
     }
 
     pub(crate) fn add_row(
@@ -377,7 +384,12 @@ impl Ops {
         count: usize,
         width: usize,
     ) -> Result<(), LmError> {
-        self.rows("add_row", count, &[rows.arg(), Address(row), int(width)])
+        self.rows(
+            "add_row",
+            count,
+            width,
+            &[rows.arg(), Address(row), int(width)],
+        )
     }
 
     /// `f32` numbers as activations.
@@ -392,17 +404,18 @@ impl Ops {
         rows: usize,
         width: usize,
         out: u64,
-        sum: impl FnOnce([u32; 3], &Buffer) -> Result<(), LmError>,
+        sum: impl FnOnce([u32; 3], u32, &Buffer) -> Result<(), LmError>,
     ) -> Result<(), LmError> {
         if rows == 0 {
             return Ok(());
         }
         let slabs = rows.div_ceil(SLAB);
-        let across = blocks(width, ROW_THREADS as usize);
+        let threads = threads(width, ROW_THREADS);
+        let across = blocks(width, threads as usize);
         let sums = self.floats(slabs * width)?;
-        sum([across, blocks(slabs, 1), 1], &sums)?;
+        sum([across, blocks(slabs, 1), 1], threads, &sums)?;
         let args = [sums.arg(), int(slabs), int(width), Address(out)];
-        self.run("add_slabs", [across, 1, 1], ROW_THREADS, 0, &args)
+        self.run("add_slabs", [across, 1, 1], threads, 0, &args)
     }
 
     /// Adds the sum of each column to `out`.
@@ -415,9 +428,9 @@ impl Ops {
         out: u64,
     ) -> Result<(), LmError> {
         let name = format!("slab_sums_{}", precision.suffix());
-        self.slabs(rows, width, out, |grid, sums| {
+        self.slabs(rows, width, out, |grid, threads, sums| {
             let args = [values.arg(), int(rows), int(width), int(SLAB), sums.arg()];
-            self.run(&name, grid, ROW_THREADS, 0, &args)
+            self.run(&name, grid, threads, 0, &args)
         })
     }
 
@@ -438,7 +451,7 @@ impl Ops {
             inverse.arg(),
             int(width),
         ];
-        self.rows("rms_norm", rows, &args)?;
+        self.rows("rms_norm", rows, width, &args)?;
         Ok((y, inverse))
     }
 
@@ -453,7 +466,7 @@ impl Ops {
     ) -> Result<Buffer, LmError> {
         let y = self.values(rows * width)?;
         let args = [x.arg(), Address(weight), inverse.arg(), y.arg(), int(width)];
-        self.rows("rms_norm_again", rows, &args)?;
+        self.rows("rms_norm_again", rows, width, &args)?;
         Ok(y)
     }
 
@@ -481,8 +494,8 @@ impl Ops {
             sum.arg(),
             int(width),
         ];
-        self.rows("rms_norm_backward", rows, &args)?;
-        self.slabs(rows, width, dweight, |grid, sums| {
+        self.rows("rms_norm_backward", rows, width, &args)?;
+        self.slabs(rows, width, dweight, |grid, threads, sums| {
             let args = [
                 x.arg(),
                 inverse.arg(),
@@ -492,7 +505,7 @@ impl Ops {
                 int(SLAB),
                 sums.arg(),
             ];
-            self.run(&self.name("norm_weight_slabs"), grid, ROW_THREADS, 0, &args)
+            self.run(&self.name("norm_weight_slabs"), grid, threads, 0, &args)
         })
     }
 
@@ -666,6 +679,68 @@ impl Ops {
         Ok((dq, dk))
     }
 
+    /// Puts keys, and the values inside `rows` (their distance and first column), into the cache.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where from, where to, and the sizes"
+    )]
+    pub(crate) fn cache_write(
+        &self,
+        keys: &Buffer,
+        (rows, stride, offset): (&Buffer, usize, usize),
+        positions: &Buffer,
+        table: [Arg; 2],
+        layer: usize,
+        count: usize,
+        heads: Heads,
+    ) -> Result<(), LmError> {
+        let mut args = vec![keys.arg(), rows.arg(), int(stride), int(offset)];
+        args.push(positions.arg());
+        args.extend(table);
+        args.extend([int(layer), int(heads.key_heads), int(heads.dim)]);
+        self.rows("cache_write", count, heads.key_heads * heads.dim, &args)
+    }
+
+    /// Attention of each row to its past in the cache, in up to `splits` parts.
+    #[expect(clippy::too_many_arguments, reason = "where from, and the sizes")]
+    pub(crate) fn cached_attention(
+        &self,
+        q: &Buffer,
+        positions: &Buffer,
+        table: [Arg; 2],
+        layer: usize,
+        count: usize,
+        splits: usize,
+        heads: Heads,
+    ) -> Result<Buffer, LmError> {
+        let units = count * heads.heads * splits;
+        let (sums, measures) = (self.floats(units * heads.dim)?, self.floats(2 * units)?);
+        let mut args = vec![q.arg(), positions.arg()];
+        args.extend(table);
+        args.extend([sums.arg(), measures.arg(), int(layer)]);
+        args.extend(heads.args());
+        let parts = (heads.heads / heads.key_heads).div_ceil(ATTENTION_ROWS);
+        let grid = [
+            blocks(count, 1),
+            (heads.key_heads * parts) as u32,
+            splits as u32,
+        ];
+        self.attend("cached_attention", grid, heads, (1, 1), &args)?;
+        let out = self.values(count * heads.heads * heads.dim)?;
+        let args = [
+            sums.arg(),
+            measures.arg(),
+            positions.arg(),
+            out.arg(),
+            int(count),
+            int(heads.heads),
+            int(heads.dim),
+            int(splits),
+        ];
+        self.heads("join_splits", count * heads.heads, &args)?;
+        Ok(out)
+    }
+
     /// What rows of logits say about their targets: four floats a row, see `cuda/head.cu`.
     pub(crate) fn row_stats(
         &self,
@@ -676,7 +751,7 @@ impl Ops {
     ) -> Result<Buffer, LmError> {
         let stats = self.floats(4 * rows)?;
         let args = [logits.arg(), int(vocabulary), targets.arg(), stats.arg()];
-        self.logits("row_stats", rows, 0, &args)?;
+        self.logits("row_stats", rows, vocabulary, 0, &args)?;
         Ok(stats)
     }
 
@@ -685,10 +760,12 @@ impl Ops {
         &self,
         name: &str,
         rows: usize,
+        vocabulary: usize,
         shared: usize,
         args: &[Arg],
     ) -> Result<(), LmError> {
-        self.run(name, [blocks(rows, 1), 1, 1], LOGIT_THREADS, shared, args)
+        let threads = threads(vocabulary, LOGIT_THREADS);
+        self.run(name, [blocks(rows, 1), 1, 1], threads, shared, args)
     }
 
     /// Shared memory of the top-k loss.
@@ -721,17 +798,18 @@ impl Ops {
             ids.arg(),
             logprobs.arg(),
         ];
-        self.logits("top_rows", rows, 8 * size, &args)?;
+        self.logits("top_rows", rows, vocabulary, 8 * size, &args)?;
         Ok((ids, logprobs))
     }
 
     /// The sum of all squares, in `f64`.
     pub(crate) fn square_sum(&self, values: &Buffer, count: usize) -> Result<f64, LmError> {
-        let sums = Buffer::new(&self.board, 8 * SQUARE_BLOCKS)?;
+        let parts = count.div_ceil(1 << 14).clamp(1, SQUARE_BLOCKS);
+        let sums = Buffer::new(&self.board, 8 * parts)?;
         let args = [values.arg(), Long(count as u64), sums.arg()];
-        let grid = [SQUARE_BLOCKS as u32, 1, 1];
+        let grid = [parts as u32, 1, 1];
         self.run("square_sums", grid, ROW_THREADS, 0, &args)?;
-        let bytes = sums.read(8 * SQUARE_BLOCKS)?;
+        let bytes = sums.read(8 * parts)?;
         let words = bytes.as_chunks::<8>().0.iter();
         Ok(words.map(|word| f64::from_le_bytes(*word)).sum())
     }

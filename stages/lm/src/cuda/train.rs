@@ -1,11 +1,12 @@
 //! An optimizer update on a device: the chunks of [`crate::train`], their losses, the optimizer.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::path::Path;
 
 use super::backward::gradient;
 use super::batch::Batch;
-use super::board::{Arg, Board, Buffer, Precision};
+use super::board::{Arg, Buffer, Precision};
+use super::device::Device;
 use super::model::{Model, Rows};
 use super::ops::{Matrix, Ops, int};
 use crate::config::ModelConfig;
@@ -16,12 +17,12 @@ use crate::policy::Ratio;
 use crate::policy::loss::Parts;
 use crate::train::{
     LossTarget, Plan, PolicyTarget, Scaled, Sequence, Step, Sums, TopKTarget, TrainConfig,
-    UpdateStats, clip_share, decays, gradient_gate,
+    Trainer as CpuTrainer, TrainerState, UpdateStats, clip_share, decays, gradient_gate,
 };
 use crate::weights::Weights;
 
 /// Bytes of logits at once.
-const LOGIT_BYTES: usize = 512 << 20;
+pub(crate) const LOGIT_BYTES: usize = 512 << 20;
 
 /// A model in training on a device.
 ///
@@ -37,19 +38,6 @@ pub struct Trainer {
     updates: u64,
 }
 
-/// A trainer's parameters and moments, in the order of the layout.
-#[derive(Clone, Debug)]
-pub struct TrainerState {
-    /// Parameters.
-    pub params: Vec<f32>,
-    /// First moments.
-    pub first: Vec<f32>,
-    /// Second moments.
-    pub second: Vec<f32>,
-    /// Updates done so far.
-    pub updates: u64,
-}
-
 impl Trainer {
     /// Puts weights on a device.
     ///
@@ -57,13 +45,12 @@ impl Trainer {
     /// [`LmError::Tensor`] and [`LmError::Config`] for weights that do not fit the configuration; [`LmError::Device`]
     /// when the device fails or has too little memory.
     pub fn new(
-        board: &Arc<dyn Board>,
-        precision: Precision,
+        device: &Device,
         model: &ModelConfig,
         weights: &Weights,
         config: TrainConfig,
     ) -> Result<Self, LmError> {
-        let model = Model::new(board, precision, model, weights, true)?;
+        let model = Model::new(device, model, weights, true)?;
         let bytes = 4 * model.layout.len();
         Ok(Self {
             grads: model.ops.zeros(bytes)?,
@@ -153,6 +140,31 @@ impl Trainer {
         self.second.write_floats(&state.second)?;
         self.updates = state.updates;
         self.model.refresh_copy()
+    }
+
+    /// Writes the state as [`crate::train::Trainer::save_state`] does, to the same bytes for the same numbers.
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the state cannot be read.
+    pub fn save_state(&self, folder: &Path) -> Result<(), LmError> {
+        let mut host = self.host()?;
+        host.put_state(self.state()?);
+        host.save_state(folder)
+    }
+
+    /// Goes on from a state that this or the processor's trainer wrote for the same configuration.
+    ///
+    /// # Errors
+    /// As [`crate::train::Trainer::load_state`], and [`LmError::Device`] when it cannot be written to the device.
+    pub fn load_state(&mut self, folder: &Path) -> Result<(), LmError> {
+        let mut host = self.host()?;
+        host.load_state(folder)?;
+        self.set_state(&host.into_state())
+    }
+
+    /// A trainer on the processor of the same configuration.
+    fn host(&self) -> Result<CpuTrainer<f32>, LmError> {
+        CpuTrainer::new(&self.model.config, &self.weights()?, self.config)
     }
 
     /// Computes the gradients of a batch without moving the weights; returns the normalised loss.
@@ -442,7 +454,7 @@ impl<'a> Losses<'a> {
         let rows = ops.upload_ints(&plain)?;
         let mut args = common.to_vec();
         args.extend([rows.arg(), targets.arg(), stats.arg(), scales.arg()]);
-        ops.logits("cross_entropy_rows", plain.len(), 0, &args)?;
+        ops.logits("cross_entropy_rows", plain.len(), vocabulary, 0, &args)?;
 
         if !policies.is_empty() {
             let mut slopes = (vec![0.0_f32; count], vec![0.0_f32; count]);
@@ -474,7 +486,7 @@ impl<'a> Losses<'a> {
             let mut args = common.to_vec();
             args.extend([rows.arg(), targets.arg(), stats.arg()]);
             args.extend([on_logprob.arg(), on_entropy.arg()]);
-            ops.logits("policy_rows", policies.len(), 0, &args)?;
+            ops.logits("policy_rows", policies.len(), vocabulary, 0, &args)?;
         }
 
         for (target, rows) in lists {
@@ -512,7 +524,7 @@ impl<'a> Losses<'a> {
                 losses.arg(),
             ]);
             let shared = Ops::topk_room(target.k, student_top);
-            ops.logits("topk_rows", rows.len(), shared, &args)?;
+            ops.logits("topk_rows", rows.len(), vocabulary, shared, &args)?;
             let losses = losses.floats(count)?;
             for &row in &rows {
                 sums.loss += f64::from(losses[row as usize]) * scale(&origin[row as usize]);

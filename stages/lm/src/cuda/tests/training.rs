@@ -2,8 +2,9 @@
 
 use super::twin::Twin;
 use crate::config::{Architecture, ModelConfig};
-use crate::cuda::{Precision, Trainer};
+use crate::cuda::{Device, Precision, Trainer};
 use crate::loss::{Divergence, TopKSettings};
+use crate::memory::DeviceMemory;
 use crate::policy::{PolicySettings, Ratio};
 use crate::rng::SplitMix64;
 use crate::train::{
@@ -124,8 +125,8 @@ fn agree(
 ) {
     let weights = Weights::init(config, 5).unwrap();
     let mut cpu = CpuTrainer::<f32>::new(config, &weights, settings).unwrap();
-    let board = Twin::board(backwards);
-    let mut device = Trainer::new(&board, precision, config, &weights, settings).unwrap();
+    let device = Twin::device(precision, backwards);
+    let mut device = Trainer::new(&device, config, &weights, settings).unwrap();
     let expected = cpu.gradients(sequences).unwrap();
     let found = device.gradients(sequences).unwrap();
     assert!(
@@ -200,8 +201,8 @@ fn layers_that_are_computed_again_give_the_same() {
             recompute,
             ..settings()
         };
-        let board = Twin::board(backwards);
-        let mut device = Trainer::new(&board, Precision::F32, &config, &weights, settings).unwrap();
+        let device = Twin::device(Precision::F32, backwards);
+        let mut device = Trainer::new(&device, &config, &weights, settings).unwrap();
         device.update(&sequences).unwrap();
         all.push(device.state().unwrap().params);
     }
@@ -301,15 +302,64 @@ fn a_state_goes_on_as_if_nothing_had_happened() {
     let ids = texts(&config, &mut rng).swap_remove(0);
     let sequences = [cross_entropy(ids, &mut rng)];
     let weights = Weights::init(&config, 5).unwrap();
-    let board = Twin::board(false);
-    let new = |precision| Trainer::new(&board, precision, &config, &weights, settings()).unwrap();
-    let mut unbroken = new(Precision::Bf16);
+    let device = Twin::device(Precision::Bf16, false);
+    let new = || Trainer::new(&device, &config, &weights, settings()).unwrap();
+    let mut unbroken = new();
     unbroken.update(&sequences).unwrap();
     let state = unbroken.state().unwrap();
     unbroken.update(&sequences).unwrap();
-    let mut resumed = new(Precision::Bf16);
+    let mut resumed = new();
     resumed.set_state(&state).unwrap();
     resumed.update(&sequences).unwrap();
     assert_eq!(resumed.updates(), 2);
     assert!(resumed.state().unwrap().params == unbroken.state().unwrap().params);
+
+    // through a file, which the processor's trainer reads as well
+    let folder = tempfile::tempdir().unwrap();
+    unbroken.save_state(folder.path()).unwrap();
+    let mut resumed = new();
+    resumed.load_state(folder.path()).unwrap();
+    let (found, expected) = (resumed.state().unwrap(), unbroken.state().unwrap());
+    assert!(found.params == expected.params && found.second == expected.second);
+    let mut cpu = CpuTrainer::<f32>::new(&config, &weights, settings()).unwrap();
+    cpu.load_state(folder.path()).unwrap();
+    assert!(cpu.decoder().params() == expected.params && cpu.updates() == 2);
+}
+
+#[test]
+fn the_formula_of_the_memory_is_near_what_is_taken() {
+    let config = ModelConfig {
+        hidden_size: 32,
+        intermediate_size: 64,
+        num_hidden_layers: 4,
+        vocab_size: 60,
+        ..tiny(Architecture::Qwen3)
+    };
+    let weights = Weights::init(&config, 5).unwrap();
+    let mut rng = SplitMix64::new(6);
+    let texts = (0..3).map(|_| (0..100).map(|_| rng.below(60) as u32).collect::<Vec<u32>>());
+    let texts: Vec<_> = texts.collect();
+    let sequences: Vec<_> = texts
+        .into_iter()
+        .map(|ids| cross_entropy(ids, &mut rng))
+        .collect();
+    for (precision, recompute) in [
+        (Precision::F32, false),
+        (Precision::Bf16, false),
+        (Precision::F32, true),
+    ] {
+        let board = Twin::board(false);
+        let device = Device::with_board(board.clone(), precision);
+        let settings = TrainConfig {
+            chunk_tokens: 300,
+            recompute,
+            ..settings()
+        };
+        let mut trainer = Trainer::new(&device, &config, &weights, settings).unwrap();
+        trainer.update(&sequences).unwrap();
+        let said = DeviceMemory::training(&config, precision, 300, recompute).total() as f64;
+        // the table of angles and the lists of tiles are not in it
+        let taken = board.peak() as f64;
+        assert!(taken < 1.15 * said && said < 1.4 * taken, "{taken} {said}");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use starling_kernels::twin::{self, Launch as TwinLaunch};
 
+use crate::cuda::Device;
 use crate::cuda::board::{Arg, Board, Factor, Launch, Precision, Product};
 use crate::error::LmError;
 
@@ -21,16 +22,28 @@ const FRESH: u8 = 0xff;
 pub(super) struct Twin {
     /// Length of each piece of memory.
     pieces: Mutex<BTreeMap<u64, usize>>,
+    /// Bytes now, and at most.
+    taken: Mutex<(usize, usize)>,
     backwards: bool,
 }
 
 impl Twin {
     /// Threads and blocks take their turns first to last, or last to first.
-    pub(super) fn board(backwards: bool) -> Arc<dyn Board> {
+    pub(super) fn device(precision: Precision, backwards: bool) -> Device {
+        Device::with_board(Self::board(backwards), precision)
+    }
+
+    pub(super) fn board(backwards: bool) -> Arc<Self> {
         Arc::new(Self {
             pieces: Mutex::default(),
+            taken: Mutex::default(),
             backwards,
         })
+    }
+
+    /// The most bytes that were taken at once.
+    pub(super) fn peak(&self) -> usize {
+        self.taken.lock().unwrap().1
     }
 
     /// Checks that a place and what follows it are inside a piece.
@@ -101,12 +114,16 @@ impl Board for Twin {
             start as u64 + GUARD as u64
         };
         self.pieces.lock().unwrap().insert(start, bytes);
+        let mut taken = self.taken.lock().unwrap();
+        taken.0 += bytes;
+        taken.1 = taken.1.max(taken.0);
         Ok(start)
     }
 
     fn free(&self, address: u64) {
         let bytes = self.pieces.lock().unwrap().remove(&address);
         let bytes = bytes.expect("memory is freed once");
+        self.taken.lock().unwrap().0 -= bytes;
         // SAFETY: this memory was given with that size
         let guards = unsafe {
             let start = (address - GUARD as u64) as *mut u8;
