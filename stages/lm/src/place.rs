@@ -58,9 +58,9 @@ impl Place {
 #[derive(Debug)]
 pub enum Generator {
     /// On the processor.
-    Cpu(generate::Generator),
+    Cpu(Box<generate::Generator>),
     /// On a CUDA device.
-    Cuda(cuda::Generator),
+    Cuda(Box<cuda::Generator>),
 }
 
 impl Generator {
@@ -83,12 +83,14 @@ impl Generator {
         kept: Kept,
     ) -> Result<Self, LmError> {
         match place {
-            Place::Cpu => generate::Generator::keeping(config, weights, kept).map(Self::Cpu),
+            Place::Cpu => generate::Generator::keeping(config, weights, kept)
+                .map(|generator| Self::Cpu(Box::new(generator))),
             Place::Cuda(_) if kept != Kept::F32 => Err(LmError::Config(
                 "8-bit matrices are for the processor only: leave the choice out on a CUDA device"
                     .to_owned(),
             )),
-            Place::Cuda(device) => cuda::Generator::new(device, config, weights).map(Self::Cuda),
+            Place::Cuda(device) => cuda::Generator::new(device, config, weights)
+                .map(|generator| Self::Cuda(Box::new(generator))),
         }
     }
 
@@ -168,7 +170,7 @@ pub enum Scorer {
     /// On the processor.
     Cpu(Box<Decoder>),
     /// On a CUDA device.
-    Cuda(cuda::Scorer),
+    Cuda(Box<cuda::Scorer>),
 }
 
 impl Scorer {
@@ -179,7 +181,8 @@ impl Scorer {
     pub fn new(place: &Place, config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
         match place {
             Place::Cpu => Decoder::new(config, weights).map(|decoder| Self::Cpu(Box::new(decoder))),
-            Place::Cuda(device) => cuda::Scorer::new(device, config, weights).map(Self::Cuda),
+            Place::Cuda(device) => cuda::Scorer::new(device, config, weights)
+                .map(|scorer| Self::Cuda(Box::new(scorer))),
         }
     }
 
