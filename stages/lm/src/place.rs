@@ -252,6 +252,14 @@ impl Trainer {
         }
     }
 
+    /// From now on the learning rate is the schedule's times this.
+    pub fn scale_rate(&mut self, scale: f64) {
+        match self {
+            Self::Cpu(trainer) => trainer.scale_rate(scale),
+            Self::Cuda(trainer) => trainer.scale_rate(scale),
+        }
+    }
+
     /// Updates done so far.
     pub fn updates(&self) -> u64 {
         match self {

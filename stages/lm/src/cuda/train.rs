@@ -36,6 +36,7 @@ pub struct Trainer {
     first: Buffer,
     second: Buffer,
     updates: u64,
+    rate_scale: f64,
 }
 
 impl Trainer {
@@ -50,6 +51,13 @@ impl Trainer {
         weights: &Weights,
         config: TrainConfig,
     ) -> Result<Self, LmError> {
+        if config.lora.is_some() {
+            return Err(LmError::Config(
+                "adapters of low rank are trained on the processor only: leave `lora` out, or compute with \
+                 `device = \"cpu\"`"
+                    .to_owned(),
+            ));
+        }
         let model = Model::new(device, model, weights, true)?;
         let bytes = 4 * model.layout.len();
         Ok(Self {
@@ -57,6 +65,7 @@ impl Trainer {
             first: model.ops.zeros(bytes)?,
             second: model.ops.zeros(bytes)?,
             updates: 0,
+            rate_scale: 1.0,
             model,
             config,
         })
@@ -65,6 +74,11 @@ impl Trainer {
     /// Updates done so far.
     pub fn updates(&self) -> u64 {
         self.updates
+    }
+
+    /// From now on the learning rate is the schedule's times this.
+    pub fn scale_rate(&mut self, scale: f64) {
+        self.rate_scale = scale;
     }
 
     /// The configuration of the model.
@@ -198,12 +212,9 @@ impl Trainer {
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
         let (Sums { loss, policy }, computed) = self.sums(sequences)?;
         if !loss.is_finite() {
-            let update = self.updates;
-            return Err(LmError::Config(format!(
-                "the loss of update {update} is {loss}"
-            )));
+            return Err(LmError::NotFinite(format!("the loss is {loss}")));
         }
-        let rate = self.config.schedule.rate(self.updates);
+        let rate = self.rate_scale * self.config.schedule.rate(self.updates);
         let grad_norm = self.step(rate)?;
         let positions = |sequence: &Sequence| sequence.loss.positions().len();
         Ok(UpdateStats {
@@ -227,10 +238,7 @@ impl Trainer {
         if !norm.is_finite() {
             // names the tensor, which the norm alone does not
             gradient_gate(&self.last_gradients()?, &model.config)?;
-            return Err(LmError::Config(format!(
-                "the gradient norm of update {} is {norm}",
-                self.updates
-            )));
+            return Err(LmError::NotFinite(format!("the gradient norm is {norm}")));
         }
         self.updates += 1;
         let config = &self.config.adamw;
