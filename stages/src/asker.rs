@@ -7,12 +7,14 @@
 use std::ops::ControlFlow;
 
 use starling_contract::{StageContext, StageError};
-use starling_lm::generate::{Generator, Request, Sampling, StopReason, key_of};
+use starling_lm::generate::{Request, Sampling, StopReason, key_of};
+use starling_lm::place::Generator;
 use starling_lm::tokenizer::Tokenizer;
 use starling_text::json::{self, Value};
 use starling_text::template::{ChatTemplate, Options};
 
 use crate::chat::{self, lm};
+use crate::device;
 use crate::endpoint::wire::Finish;
 use crate::endpoint::{Endpoint, Query, Settings};
 use crate::model::Model;
@@ -88,10 +90,11 @@ impl Asker {
     ) -> Result<Self, StageError> {
         match (context.optional("model"), endpoint) {
             (Some(folder), None) => {
+                let place = device::place(context)?;
                 let model = Model::load(folder)?;
                 let has_template = folder.join("chat_template.jinja").exists();
                 Ok(Self::Engine(Engine {
-                    generator: Generator::new(model.config(), &model.checkpoint.weights)
+                    generator: Generator::new(&place, model.config(), &model.checkpoint.weights)
                         .map_err(lm)?,
                     tokenizer: model.tokenizer()?,
                     template: has_template.then(|| chat::template(folder)).transpose()?,

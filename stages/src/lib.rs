@@ -33,7 +33,9 @@ mod bfcl;
 mod command;
 mod compare;
 mod decontaminate;
+mod device;
 mod diagnose;
+
 mod distill;
 mod dpo;
 mod evaluate;

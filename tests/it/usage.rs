@@ -114,3 +114,16 @@ fn a_device_that_a_kind_lacks_is_said_and_not_replaced() {
         said.all()
     );
 }
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_there_is_said_before_a_model_is_read() {
+    let space = Space::new();
+    space.write("rows.jsonl", "{\"id\": 1, \"ids\": [1, 2]}\n");
+    let files = "--model nowhere --in rows.jsonl --out out.jsonl";
+    for (device, words) in [("cuda", "scripts/cuda-build.sh"), ("abacus", "no device")] {
+        let said = space.starling(&format!("lm logprobs {files} --device {device}"));
+        assert_eq!(said.code, 6, "{}", said.all());
+        assert!(said.stderr.contains(words), "{}", said.all());
+    }
+}

@@ -2,10 +2,10 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::Args;
-use starling_lm::generate::{
-    Generator, Request, Sample, Sampling, StopReason, StopTexts, Usage, key_of,
-};
+use starling_lm::generate::{Request, Sample, Sampling, StopReason, StopTexts, Usage, key_of};
+
 use starling_lm::load::Checkpoint;
+use starling_lm::place::Generator;
 use starling_lm::tokenizer::Tokenizer;
 use starling_text::json::{self, Map, Value};
 use starling_text::template::{ChatTemplate, Options};

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;
-use starling_lm::memory::TrainingMemory;
+use starling_lm::cuda::Precision;
+use starling_lm::memory::{DeviceMemory, TrainingMemory};
 
 use super::open;
 use crate::cli::output::{self, Failure};
@@ -66,6 +67,16 @@ impl Arguments {
             let memory = TrainingMemory::new(config, 1024, 1024, 1, recompute);
             rows.push((name, memory.total().into()));
         }
+        let training = DeviceMemory::training(config, Precision::Bf16, 8192, false);
+        rows.push((
+            "training on cuda, 8192 tokens at once, bytes",
+            training.total().into(),
+        ));
+        let sampling = DeviceMemory::generation(config, Precision::Bf16, 32, 2048);
+        rows.push((
+            "generation on cuda, 32 of 2048 tokens, bytes",
+            sampling.total().into(),
+        ));
         if self.json {
             let object = rows
                 .into_iter()

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use starling::exit;
 use starling_lm::LmError;
-use starling_lm::generate::{Generator, Kept};
+use starling_lm::generate::Kept;
 use starling_lm::load::Checkpoint;
+use starling_lm::place::{Generator, Place};
 
 use crate::cli::output::{Failure, chain};
 
@@ -54,6 +55,9 @@ struct ModelArguments {
     /// Threads; changes no number [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<std::num::NonZero<usize>>,
+    /// Where it is computed: `cpu`, or `cuda` in a binary that scripts/cuda-build.sh built
+    #[arg(long, value_name = "PLACE", default_value = "cpu")]
+    device: String,
 }
 
 /// How matrices are kept in memory.
@@ -75,13 +79,14 @@ impl ModelArguments {
 
     /// Reads the model and lays it out for generation.
     fn load(&self) -> Result<(Checkpoint, Generator), Failure> {
+        let place = Place::named(&self.device).map_err(unusable)?;
         let checkpoint = open(&self.model)?;
         let kept = match self.keep {
             Keep::F32 => Kept::F32,
             Keep::Q8 => Kept::Q8,
         };
-        let generator =
-            Generator::keeping(&checkpoint.config, &checkpoint.weights, kept).map_err(unusable)?;
+        let generator = Generator::keeping(&place, &checkpoint.config, &checkpoint.weights, kept)
+            .map_err(unusable)?;
         Ok((checkpoint, generator))
     }
 }
@@ -101,5 +106,9 @@ fn open(path: &Path) -> Result<Checkpoint, Failure> {
 }
 
 fn unusable(error: LmError) -> Failure {
-    Failure::new(exit::PIPELINE, chain(&error))
+    let code = match error {
+        LmError::NoDevice(_) => exit::DEVICE,
+        _ => exit::PIPELINE,
+    };
+    Failure::new(code, chain(&error))
 }

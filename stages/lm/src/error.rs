@@ -31,6 +31,12 @@ pub enum LmError {
     /// A loss, a gradient or a log-probability is infinite or no number: training has come apart.
     #[error("{0}")]
     NotFinite(String),
+    /// A device failed, or has not the memory that was asked for.
+    #[error("device: {0}")]
+    Device(String),
+    /// A device that was asked for is not there.
+    #[error("{0}")]
+    NoDevice(String),
     /// An error inside candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -1,6 +1,7 @@
 //! Language models on candle: decoder, generation, training.
 
 pub mod config;
+pub mod cuda;
 pub mod decoder;
 pub mod error;
 pub mod generate;
@@ -8,6 +9,7 @@ pub mod kernels;
 pub mod load;
 pub mod loss;
 pub mod memory;
+pub mod place;
 pub mod policy;
 pub mod rng;
 pub mod score;

@@ -23,6 +23,19 @@ pub struct Request<'a> {
     pub positions: &'a [u32],
 }
 
+impl Request<'_> {
+    /// Checks that the positions are inside the text.
+    pub(crate) fn check(&self) -> Result<(), LmError> {
+        let (ids, positions) = (self.ids, self.positions);
+        let inside = |position: &u32| *position >= 1 && (*position as usize) < ids.len();
+        if !positions.is_sorted_by(|a, b| a < b) || !positions.iter().all(inside) {
+            let expected = format!("ascending, in 1..{}", ids.len());
+            return Err(LmError::shape("positions", &[positions.len()], expected));
+        }
+        Ok(())
+    }
+}
+
 /// What the model thinks of the tokens of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
@@ -114,12 +127,8 @@ fn score_chunk(
     let packing = Packing::sharing(&ids, CHUNK_TOKENS);
     let (mut rows, mut origin) = (Vec::new(), Vec::new());
     for (at, request) in requests.iter().enumerate() {
+        request.check()?;
         let (ids, positions) = (request.ids, request.positions);
-        let inside = |position: &u32| *position >= 1 && (*position as usize) < ids.len();
-        if !positions.is_sorted_by(|a, b| a < b) || !positions.iter().all(inside) {
-            let expected = format!("ascending, in 1..{}", ids.len());
-            return Err(LmError::shape("positions", &[positions.len()], expected));
-        }
         for &position in positions {
             rows.push(packing.token(at, position as usize - 1));
             origin.push((at, ids[position as usize] as usize));

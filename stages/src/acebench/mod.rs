@@ -25,6 +25,7 @@ use starling_contract::{
 use self::params::{Mode, Params};
 use crate::asker::{Asker, Making};
 use crate::chat::lm;
+use crate::device;
 use crate::endpoint::Endpoint;
 use crate::endpoint::probe::Needs;
 use crate::examine::{self, Examination};
@@ -41,6 +42,7 @@ impl Stage for AcebenchKind {
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "examines a model on ACEBench";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const DEVICES: &'static [&'static str] = device::PLACES;
     type Params = Params;
 
     fn ports() -> Ports {

@@ -27,6 +27,7 @@ use starling_contract::{
 use self::params::Params;
 use crate::asker::{Asker, Making};
 use crate::chat::lm;
+use crate::device;
 use crate::endpoint::probe::Needs;
 use crate::examine::{self, Examination};
 
@@ -43,6 +44,7 @@ impl Stage for BfclKind {
     const ABOUT: &'static str =
         "examines a model on the Berkeley Function Calling Leaderboard, version 3";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const DEVICES: &'static [&'static str] = device::PLACES;
     type Params = Params;
 
     fn ports() -> Ports {

@@ -18,11 +18,13 @@ use starling_contract::{
     ArtifactType, Chunks, Complaint, Determinism, Input, Output, Ports, Stage, StageContext,
     StageError,
 };
-use starling_lm::generate::{Generator, Request, Sample, Sampling};
+use starling_lm::generate::{Request, Sample, Sampling};
+use starling_lm::place::Generator;
 use starling_lm::tokenizer::Tokenizer;
 use starling_text::json::Value;
 
 use crate::chat::{self, lm};
+use crate::device;
 use crate::evaluation::{Evaluation, ITEMS, METRICS, Metric};
 use crate::model::Model;
 use crate::prompts::{self, Prompt};
@@ -81,6 +83,7 @@ impl Stage for Evaluate {
     /// 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once. 1: first.
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "examines a model on held-out rows";
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
     const WORK: &'static [&'static str] = &["items", "samples"];
@@ -115,10 +118,12 @@ impl Stage for Evaluate {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let place = device::place(context)?;
         let model = Model::load(context.input("model")?)?;
         let tokenizer = model.tokenizer()?;
         let items = prompts::read(context.input("rows")?, "rows", &tokenizer, p.items)?;
-        let generator = Generator::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+        let generator =
+            Generator::new(&place, model.config(), &model.checkpoint.weights).map_err(lm)?;
         let greedy = Sampling {
             temperature: 0.0,
             max_new_tokens: p.max_new_tokens,

@@ -38,12 +38,14 @@ use starling_contract::{
     ArtifactType, Chunks, Complaint, Determinism, Input, Output, Ports, Stage, StageContext,
     StageError,
 };
-use starling_lm::generate::{Generator, Request, Sample, Sampling, StopReason};
+use starling_lm::generate::{Request, Sample, Sampling, StopReason};
+use starling_lm::place::Generator;
 use starling_lm::tokenizer::Tokenizer;
 
 use self::served::Served;
 use crate::chat::{self, lm};
 use crate::cost::{Lineage, Work};
+use crate::device;
 use crate::model::Model;
 use crate::prompts::{self, Prompt};
 use crate::rollouts::{Answer, INDEX, Rollout, Rollouts, SampledBy, TopK, Writer};
@@ -226,6 +228,7 @@ impl Stage for RolloutKind {
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples a model's answers and keeps the valid, distinct ones";
     const WORK: &'static [&'static str] = &["prompts", "samples"];
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
     const NEUTRAL: &'static [&'static str] = &[
@@ -308,6 +311,7 @@ impl Stage for RolloutKind {
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         match (context.optional("model"), served::settings(&p)) {
             (Some(folder), None) => {
+                device::place(context)?;
                 let model = Model::load(folder)?;
                 let k = p.top_k.min(model.config().vocab_size);
                 let vocabulary = model.config().vocab_size;
@@ -358,7 +362,9 @@ fn by_engine(
 ) -> Result<Vec<PathBuf>, StageError> {
     let tokenizer = model.tokenizer()?;
     let all = prompts::read(context.input("prompts")?, "prompts", &tokenizer, p.prompts)?;
-    let generator = Generator::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+    let place = device::place(context)?;
+    let generator =
+        Generator::new(&place, model.config(), &model.checkpoint.weights).map_err(lm)?;
     let vocabulary = model.config().vocab_size;
     let sampling = Sampling {
         temperature: p.temperature,

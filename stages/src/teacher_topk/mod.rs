@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_lm::decoder::Decoder;
-use starling_lm::score::{self, Request};
+use starling_lm::place::Scorer;
+use starling_lm::score::Request;
 
 use crate::chat::lm;
 use crate::cost::Lineage;
+use crate::device;
 use crate::model::Model;
 use crate::prompts;
 use crate::rollouts::{Answer, INDEX, Rollout, Rollouts, TopK, Writer};
@@ -68,6 +69,7 @@ impl Stage for TeacherTopK {
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "records the teacher's likeliest tokens along given answers";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const DEVICES: &'static [&'static str] = device::PLACES;
     type Params = Params;
 
     fn ports() -> Ports {
@@ -97,6 +99,7 @@ impl Stage for TeacherTopK {
     }
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let place = device::place(context)?;
         let mut model = Model::load(context.input("teacher")?)?;
         let asked = match (context.optional("rollouts"), context.optional("rows")) {
             (Some(folder), None) => {
@@ -113,7 +116,7 @@ impl Stage for TeacherTopK {
         };
         let vocabulary = model.config().vocab_size;
         let k = p.top_k.min(vocabulary);
-        let decoder = Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
+        let scorer = Scorer::new(&place, model.config(), &model.checkpoint.weights).map_err(lm)?;
         let folder = context.output("rollouts");
         let (mut writer, mut start) = match context.resume()? {
             Some(snapshot) => (
@@ -126,7 +129,7 @@ impl Stage for TeacherTopK {
         while start < asked.len() {
             let end = (start + GROUP).min(asked.len());
             record(
-                &decoder,
+                &scorer,
                 &asked[start..end],
                 k,
                 context.threads(),
@@ -203,7 +206,7 @@ fn from_rows(
 
 /// Reads the answers to some prompts and writes what the teacher thinks of them.
 fn record(
-    decoder: &Decoder,
+    scorer: &Scorer,
     asked: &[Asked],
     k: usize,
     threads: usize,
@@ -225,9 +228,7 @@ fn record(
         .zip(&positions)
         .map(|(ids, positions)| Request { ids, positions })
         .collect();
-    let mut scores = score::score(decoder, &requests, k, threads)
-        .map_err(lm)?
-        .into_iter();
+    let mut scores = scorer.score(&requests, k, threads).map_err(lm)?.into_iter();
     for group in asked {
         let answers = group.answers.iter().zip(scores.by_ref());
         let answers = answers.map(|(rollout, scores)| Answer {

@@ -133,7 +133,7 @@ impl Default for Sampling {
 
 impl Sampling {
     /// Whether tokens that were there already are judged differently.
-    fn penalises(&self) -> bool {
+    pub(crate) fn penalises(&self) -> bool {
         self.repetition_penalty.to_bits() != 1.0_f32.to_bits()
     }
 
@@ -360,13 +360,18 @@ impl Generator {
 
     /// What is wrong with a prompt: none of its tokens may be unknown, and there must be one.
     pub fn fault(&self, prompt: &[u32]) -> Option<String> {
-        let vocabulary = self.model.config.vocab_size;
-        if prompt.is_empty() {
-            return Some("the prompt is empty".to_owned());
-        }
-        let unknown = prompt.iter().find(|&&token| token as usize >= vocabulary);
-        unknown.map(|token| format!("token {token} is not in the vocabulary of {vocabulary}"))
+        fault(&self.model.config, prompt)
     }
+}
+
+/// What is wrong with a prompt for a model.
+pub(crate) fn fault(config: &ModelConfig, prompt: &[u32]) -> Option<String> {
+    let vocabulary = config.vocab_size;
+    if prompt.is_empty() {
+        return Some("the prompt is empty".to_owned());
+    }
+    let unknown = prompt.iter().find(|&&token| token as usize >= vocabulary);
+    unknown.map(|token| format!("token {token} is not in the vocabulary of {vocabulary}"))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl StopTexts {
     }
 
     /// Adds a token to the end of a text of which `tail` is kept; whether a stop text is complete now.
-    pub(super) fn push(&self, token: u32, tail: &mut Vec<u8>) -> bool {
+    pub(crate) fn push(&self, token: u32, tail: &mut Vec<u8>) -> bool {
         let Some(bytes) = self.tokens.get(token as usize) else {
             return false;
         };

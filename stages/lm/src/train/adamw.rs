@@ -42,6 +42,16 @@ impl Default for AdamWConfig {
     }
 }
 
+/// Whether a tensor of this name decays: norms and biases do not.
+pub(crate) fn decays(name: &str) -> bool {
+    !(name.contains("bias") || name.contains("norm.weight"))
+}
+
+/// How much of a gradient of this norm is kept, so that the norm is at most the configured one.
+pub(crate) fn clip_share(config: &AdamWConfig, norm: f64) -> f64 {
+    (config.max_grad_norm / (norm + NORM_EPSILON)).min(1.0)
+}
+
 /// The optimizer's constants and state.
 #[derive(Clone, Debug)]
 pub struct AdamW<T = f32> {
@@ -55,7 +65,6 @@ pub struct AdamW<T = f32> {
 impl<T: Real> AdamW<T> {
     /// Moments of zero for a layout; decays what is neither norm nor bias.
     pub fn new(config: AdamWConfig, layout: &Layout) -> Self {
-        let decays = |name: &str| !(name.contains("bias") || name.contains("norm.weight"));
         let entries = layout.entries().iter();
         Self::with_parts(
             config,
@@ -109,7 +118,7 @@ impl<T: Real> AdamW<T> {
             return Err(LmError::NotFinite(format!("the gradient norm is {norm}")));
         }
         self.updates += 1;
-        let clip = (self.config.max_grad_norm / (norm + NORM_EPSILON)).min(1.0);
+        let clip = clip_share(&self.config, norm);
         let step = Step::new(&self.config, self.updates, rate, clip);
         let mut blocks = Vec::new();
         let (mut params, mut grads) = (params, grads);
@@ -139,20 +148,20 @@ impl<T: Real> AdamW<T> {
 
 /// Constants of one update.
 #[derive(Clone, Copy)]
-struct Step<T> {
-    clip: T,
-    beta1: T,
-    beta2: T,
-    epsilon: T,
-    keep: T,
+pub(crate) struct Step<T> {
+    pub(crate) clip: T,
+    pub(crate) beta1: T,
+    pub(crate) beta2: T,
+    pub(crate) epsilon: T,
+    pub(crate) keep: T,
     /// Rate over the first moment's bias correction.
-    rate: T,
+    pub(crate) rate: T,
     /// 1 / root of the second moment's bias correction.
-    root: T,
+    pub(crate) root: T,
 }
 
 impl<T: Real> Step<T> {
-    fn new(config: &AdamWConfig, update: u64, rate: f64, clip: f64) -> Self {
+    pub(crate) fn new(config: &AdamWConfig, update: u64, rate: f64, clip: f64) -> Self {
         let count = update as f64;
         let (bias1, bias2) = (
             1.0 - config.beta1.powf(count),

@@ -26,7 +26,7 @@ pub(crate) struct Scaled<'a> {
 }
 
 impl Scaled<'_> {
-    fn shares(&self) -> Shares {
+    pub(crate) fn shares(&self) -> Shares {
         Shares {
             token: self.scale,
             rollout: self.rollout,
@@ -237,7 +237,7 @@ impl TopKTarget {
 
 impl PolicyTarget {
     /// Parts and slopes of consecutive positions, the first of which is `at`.
-    fn rollout(&self, at: usize, logprobs: &[f64], shares: Shares) -> (Parts, Vec<f64>) {
+    pub(crate) fn rollout(&self, at: usize, logprobs: &[f64], shares: Shares) -> (Parts, Vec<f64>) {
         let part = at..at + logprobs.len();
         let wide = |values: &[f32]| {
             values[part.clone()]

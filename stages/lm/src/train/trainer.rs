@@ -207,27 +207,12 @@ impl<T: Real> Trainer<T> {
 
     /// The sums over all positions, and the tokens that were computed.
     fn sums(&mut self, sequences: &[Sequence]) -> Result<(Sums, usize), LmError> {
-        if sequences.is_empty() {
-            return Err(LmError::Config(
-                "an update needs at least one sequence".into(),
-            ));
-        }
-        for sequence in sequences {
-            sequence.check(self.decoder.config())?;
-        }
-        let scaled = scale(sequences, self.config.normalisation)?;
-        let ids: Vec<&[u32]> = sequences.iter().map(|one| one.ids.as_slice()).collect();
-        let share = if self.config.share_prompts {
-            self.config.chunk_tokens
-        } else {
-            0
-        };
-        let groups = groups(&ids, share);
-        let lens: Vec<usize> = groups.iter().map(|group| group.tokens).collect();
-        let chunks: Vec<_> = cut(&lens, self.config.chunk_tokens)
-            .into_iter()
-            .map(|part| groups[part.start].sequences.start..groups[part.end - 1].sequences.end)
-            .collect();
+        let Plan {
+            scaled,
+            share,
+            chunks,
+            computed,
+        } = Plan::new(sequences, self.decoder.config(), &self.config)?;
         let keep = if self.config.recompute {
             Keep::Inputs
         } else {
@@ -251,7 +236,7 @@ impl<T: Real> Trainer<T> {
         for sum in sums {
             total += sum;
         }
-        Ok((total, lens.iter().sum()))
+        Ok((total, computed))
     }
 
     /// One update on a batch.
@@ -295,6 +280,53 @@ impl<T: Real> Trainer<T> {
                 .iter()
                 .map(|sequence| sequence.loss.positions().len())
                 .sum(),
+        })
+    }
+}
+
+/// How an update is cut into chunks: the same on every device.
+pub(crate) struct Plan<'a> {
+    pub(crate) scaled: Vec<Scaled<'a>>,
+    /// See [`crate::decoder::Packing::sharing`].
+    pub(crate) share: usize,
+    /// Sequences of each chunk.
+    pub(crate) chunks: Vec<std::ops::Range<usize>>,
+    /// Tokens that are computed.
+    pub(crate) computed: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// # Errors
+    /// [`LmError::Shape`] for a sequence or target that does not fit; [`LmError::Config`] when no position has weight.
+    pub(crate) fn new(
+        sequences: &'a [Sequence],
+        model: &ModelConfig,
+        config: &TrainConfig,
+    ) -> Result<Self, LmError> {
+        if sequences.is_empty() {
+            return Err(LmError::Config(
+                "an update needs at least one sequence".into(),
+            ));
+        }
+        for sequence in sequences {
+            sequence.check(model)?;
+        }
+        let ids: Vec<&[u32]> = sequences.iter().map(|one| one.ids.as_slice()).collect();
+        let share = if config.share_prompts {
+            config.chunk_tokens
+        } else {
+            0
+        };
+        let groups = groups(&ids, share);
+        let lens: Vec<usize> = groups.iter().map(|group| group.tokens).collect();
+        let chunks = cut(&lens, config.chunk_tokens).into_iter();
+        Ok(Self {
+            scaled: scale(sequences, config.normalisation)?,
+            share,
+            chunks: chunks
+                .map(|part| groups[part.start].sequences.start..groups[part.end - 1].sequences.end)
+                .collect(),
+            computed: lens.iter().sum(),
         })
     }
 }

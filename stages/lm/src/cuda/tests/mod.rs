@@ -1,0 +1,5 @@
+//! The program on the kernels' twins, compared with the one for the processor.
+
+mod inference;
+mod training;
+mod twin;

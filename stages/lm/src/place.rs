@@ -1,0 +1,308 @@
+//! Where a model computes: one face over the program for the processor and the one for CUDA devices.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::config::ModelConfig;
+use crate::cuda::{self, Device, Precision};
+use crate::decoder::Decoder;
+use crate::error::LmError;
+use crate::generate::{self, GenerateError, Kept, Progress, Sample, Sampling, Usage};
+use crate::score::{self, Scores};
+use crate::train::{self, Sequence, TrainConfig, UpdateStats};
+use crate::weights::Weights;
+
+/// The names of places that this binary can compute on, as pipelines have them.
+pub const PLACES: &[&str] = if cfg!(feature = "cuda") {
+    &["cpu", "cuda"]
+} else {
+    &["cpu"]
+};
+
+/// Where models compute.
+#[derive(Clone, Debug, Default)]
+pub enum Place {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// A CUDA device.
+    Cuda(Device),
+}
+
+impl Place {
+    /// The place of a name: `cpu`, or `cuda` for the first device, which computes in bf16 over `f32` weights.
+    ///
+    /// # Errors
+    /// [`LmError::NoDevice`] when it is not there, with what is missing.
+    pub fn named(name: &str) -> Result<Self, LmError> {
+        match name {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Device::open(Precision::Bf16).map(Self::Cuda),
+            other => Err(LmError::NoDevice(format!(
+                "`{other}` is no device: there are {}",
+                PLACES.join(" and ")
+            ))),
+        }
+    }
+
+    /// What it is, for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda(device) => device.name(),
+        }
+    }
+}
+
+/// A model ready to generate.
+#[derive(Debug)]
+pub enum Generator {
+    /// On the processor.
+    Cpu(Box<generate::Generator>),
+    /// On a CUDA device.
+    Cuda(Box<cuda::Generator>),
+}
+
+impl Generator {
+    /// Lays weights out for generation.
+    ///
+    /// # Errors
+    /// [`LmError`] when the weights do not fit the configuration, or the device fails.
+    pub fn new(place: &Place, config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
+        Self::keeping(place, config, weights, Kept::F32)
+    }
+
+    /// As [`new`](Self::new), with a choice of how the processor keeps matrices.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`LmError::Config`] for 8-bit matrices on a device.
+    pub fn keeping(
+        place: &Place,
+        config: &ModelConfig,
+        weights: &Weights,
+        kept: Kept,
+    ) -> Result<Self, LmError> {
+        match place {
+            Place::Cpu => generate::Generator::keeping(config, weights, kept)
+                .map(|generator| Self::Cpu(Box::new(generator))),
+            Place::Cuda(_) if kept != Kept::F32 => Err(LmError::Config(
+                "8-bit matrices are for the processor only: leave the choice out on a CUDA device"
+                    .to_owned(),
+            )),
+            Place::Cuda(device) => cuda::Generator::new(device, config, weights)
+                .map(|generator| Self::Cuda(Box::new(generator))),
+        }
+    }
+
+    /// The configuration of the model.
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Cpu(generator) => generator.config(),
+            Self::Cuda(generator) => generator.config(),
+        }
+    }
+
+    /// What is wrong with a prompt, if anything.
+    pub fn fault(&self, prompt: &[u32]) -> Option<String> {
+        generate::fault(self.config(), prompt)
+    }
+
+    /// See [`generate::Generator::generate`].
+    ///
+    /// # Errors
+    /// As there, and [`GenerateError::Model`] when the device fails.
+    pub fn generate(
+        &self,
+        requests: &[generate::Request],
+        sampling: &Sampling,
+        threads: usize,
+        on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
+    ) -> Result<Vec<Vec<Sample>>, GenerateError> {
+        let answers = self.generate_with_usage(requests, sampling, threads, on_progress);
+        answers.map(|(answers, _)| answers)
+    }
+
+    /// See [`generate::Generator::generate_with_usage`].
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_with_usage(
+        &self,
+        requests: &[generate::Request],
+        sampling: &Sampling,
+        threads: usize,
+        on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
+    ) -> Result<(Vec<Vec<Sample>>, Usage), GenerateError> {
+        match self {
+            Self::Cpu(generator) => {
+                generator.generate_with_usage(requests, sampling, threads, on_progress)
+            }
+            Self::Cuda(generator) => generator.generate_with_usage(requests, sampling, on_progress),
+        }
+    }
+
+    /// See [`generate::Generator::score`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn score<T: AsRef<[u32]> + Sync>(
+        &self,
+        texts: &[T],
+        top: usize,
+        threads: usize,
+        done: &(dyn Fn(usize, Result<Scores, GenerateError>) + Sync),
+    ) -> Result<(), GenerateError> {
+        match self {
+            Self::Cpu(generator) => generator.score(texts, top, threads, done),
+            Self::Cuda(generator) => {
+                for (at, text) in texts.iter().enumerate() {
+                    done(at, generator.score(at, text.as_ref(), top));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A model that scores texts.
+#[derive(Debug)]
+pub enum Scorer {
+    /// On the processor.
+    Cpu(Box<Decoder>),
+    /// On a CUDA device.
+    Cuda(Box<cuda::Scorer>),
+}
+
+impl Scorer {
+    /// Lays weights out for scoring.
+    ///
+    /// # Errors
+    /// [`LmError`] when the weights do not fit the configuration, or the device fails.
+    pub fn new(place: &Place, config: &ModelConfig, weights: &Weights) -> Result<Self, LmError> {
+        match place {
+            Place::Cpu => Decoder::new(config, weights).map(|decoder| Self::Cpu(Box::new(decoder))),
+            Place::Cuda(device) => cuda::Scorer::new(device, config, weights)
+                .map(|scorer| Self::Cuda(Box::new(scorer))),
+        }
+    }
+
+    /// See [`score::score`].
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the device fails.
+    pub fn score(
+        &self,
+        requests: &[score::Request<'_>],
+        k: usize,
+        threads: usize,
+    ) -> Result<Vec<Scores>, LmError> {
+        match self {
+            Self::Cpu(decoder) => score::score(decoder, requests, k, threads),
+            Self::Cuda(scorer) => scorer.score(requests, k),
+        }
+    }
+}
+
+/// A model in training.
+pub enum Trainer {
+    /// On the processor.
+    Cpu(Box<train::Trainer<f32>>),
+    /// On a CUDA device.
+    Cuda(Box<cuda::Trainer>),
+}
+
+impl Trainer {
+    /// Starts from weights.
+    ///
+    /// # Errors
+    /// [`LmError`] for weights that do not fit the configuration, or when the device fails.
+    pub fn new(
+        place: &Place,
+        model: &ModelConfig,
+        weights: &Weights,
+        config: TrainConfig,
+    ) -> Result<Self, LmError> {
+        match place {
+            Place::Cpu => train::Trainer::new(model, weights, config)
+                .map(|trainer| Self::Cpu(Box::new(trainer))),
+            Place::Cuda(device) => cuda::Trainer::new(device, model, weights, config)
+                .map(|trainer| Self::Cuda(Box::new(trainer))),
+        }
+    }
+
+    /// One update on a batch; see [`train::Trainer::update`].
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the device fails.
+    pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
+        match self {
+            Self::Cpu(trainer) => trainer.update(sequences),
+            Self::Cuda(trainer) => trainer.update(sequences),
+        }
+    }
+
+    /// The weights as they are now.
+    ///
+    /// # Errors
+    /// [`LmError`] when they cannot be read.
+    pub fn weights(&self) -> Result<Weights, LmError> {
+        match self {
+            Self::Cpu(trainer) => trainer.weights(),
+            Self::Cuda(trainer) => trainer.weights(),
+        }
+    }
+
+    /// From now on the learning rate is the schedule's times this.
+    pub fn scale_rate(&mut self, scale: f64) {
+        match self {
+            Self::Cpu(trainer) => trainer.scale_rate(scale),
+            Self::Cuda(trainer) => trainer.scale_rate(scale),
+        }
+    }
+
+    /// Updates done so far.
+    pub fn updates(&self) -> u64 {
+        match self {
+            Self::Cpu(trainer) => trainer.updates(),
+            Self::Cuda(trainer) => trainer.updates(),
+        }
+    }
+
+    /// Scores requests with the weights as they are now; see [`score::score`].
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the device fails.
+    pub fn score(
+        &self,
+        requests: &[score::Request<'_>],
+        k: usize,
+        threads: usize,
+    ) -> Result<Vec<Scores>, LmError> {
+        match self {
+            Self::Cpu(trainer) => score::score(trainer.decoder(), requests, k, threads),
+            Self::Cuda(trainer) => trainer.score(requests, k),
+        }
+    }
+
+    /// Writes weights and optimizer; both places write and read one format. See [`train::Trainer::save_state`].
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the device fails.
+    pub fn save_state(&self, folder: &Path) -> Result<(), LmError> {
+        match self {
+            Self::Cpu(trainer) => trainer.save_state(folder),
+            Self::Cuda(trainer) => trainer.save_state(folder),
+        }
+    }
+
+    /// Goes on from what [`save_state`](Self::save_state) wrote.
+    ///
+    /// # Errors
+    /// As [`train::Trainer::load_state`], and [`LmError::Device`] when the device fails.
+    pub fn load_state(&mut self, folder: &Path) -> Result<(), LmError> {
+        match self {
+            Self::Cpu(trainer) => trainer.load_state(folder),
+            Self::Cuda(trainer) => trainer.load_state(folder),
+        }
+    }
+}
