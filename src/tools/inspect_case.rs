@@ -84,9 +84,9 @@ impl Arguments {
                 .unwrap_or_else(|_| "(cannot be written)".to_owned());
             let _ = writeln!(out, "{text}");
         } else {
-            for (turn, messages) in item.turns.iter().enumerate() {
+            for (turn, messages) in item.turns().iter().enumerate() {
                 for message in messages {
-                    let turn = if item.turns.len() > 1 {
+                    let turn = if item.turns().len() > 1 {
                         format!(" (turn {turn})")
                     } else {
                         String::new()

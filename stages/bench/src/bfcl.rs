@@ -19,8 +19,10 @@ mod item;
 mod literal;
 mod number;
 mod output;
+mod plain;
 mod prompt;
 mod py;
+mod raw;
 pub mod report;
 mod results;
 mod rows;
@@ -54,6 +56,7 @@ pub(crate) use data::hex;
 pub struct Bfcl {
     source: Source,
     tables: Arc<Tables>,
+    library: Arc<item::Library>,
     today: Date,
     categories: [OnceLock<Vec<Item>>; 17],
 }
@@ -74,6 +77,7 @@ impl Bfcl {
     pub fn open(source: Source) -> Result<Self, DataError> {
         Ok(Self {
             tables: Tables::load(&source)?,
+            library: item::Library::new(source.clone()),
             source,
             today: Date::RELEASE,
             categories: std::array::from_fn(|_| OnceLock::new()),
@@ -103,7 +107,7 @@ impl Bfcl {
         if let Some(items) = cell.get() {
             return Ok(items);
         }
-        let items = item::load(&self.source, category)?;
+        let items = item::load(&self.source, category, &self.library)?;
         Ok(cell.get_or_init(|| items))
     }
 
@@ -138,7 +142,7 @@ impl Bfcl {
     pub fn prompt(&self, item: &Item) -> Prompt {
         Prompt {
             documents: hinted(item),
-            messages: item.turns.first().cloned().unwrap_or_default(),
+            messages: item.turns().first().cloned().unwrap_or_default(),
         }
     }
 
@@ -257,7 +261,7 @@ impl Bfcl {
 /// Documents of an item with the hints of prompts.
 fn hinted(item: &Item) -> Vec<Value> {
     let language = item.category.language();
-    item.documents
+    item.documents()
         .iter()
         .map(|document| document::hinted(document, language))
         .collect()

@@ -232,6 +232,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether these are the files of the binary, which tests have read whole.
+    pub(super) fn is_embedded(&self) -> bool {
+        matches!(self, Self::Embedded)
+    }
+
     /// The text of one file.
     ///
     /// # Errors

@@ -60,18 +60,19 @@ pub(super) fn load_world(
 
 impl Truth {
     fn replay(item: &Item, scenario: &Scenario, setting: &Setting) -> Self {
-        let load = |side| load_world(scenario, setting, side, &item.id).ok();
-        let turns = load(TRUTH_SIDE).map(|mut world| {
+        // Both sides begin with the same values, which they share until one of them changes.
+        let truth = load_world(scenario, setting, TRUTH_SIDE, &item.id).ok();
+        let initial = truth
+            .as_ref()
+            .map(|world| world.renamed(MODEL_SIDE, &item.id));
+        let turns = truth.map(|mut world| {
             let turn = |calls: &Vec<String>| TruthTurn {
                 responses: calls.iter().map(|call| world.execute(call)).collect(),
                 state: world.clone(),
             };
             scenario.truth.iter().map(turn).collect()
         });
-        Self {
-            turns,
-            initial: load(MODEL_SIDE),
-        }
+        Self { turns, initial }
     }
 }
 
@@ -120,7 +121,7 @@ pub struct ClassState {
 }
 
 fn truth<'a>(item: &'a Item, setting: &Setting) -> Option<&'a Truth> {
-    let scenario = item.dialogue.as_ref()?;
+    let scenario = item.scenario()?;
     Some(
         scenario
             .replay
@@ -139,7 +140,7 @@ pub(super) fn check_texts(item: &Item, setting: &Setting, turns: &[Vec<String>])
 
 /// Checks the decoded calls of a dialogue: turns of steps of call strings.
 pub(super) fn check_calls(item: &Item, setting: &Setting, turns: &[Vec<Vec<String>>]) -> Verdict {
-    let Some(scenario) = &item.dialogue else {
+    let Some(scenario) = item.scenario() else {
         return ErrorKind::CheckerRaised.into();
     };
     if turns.len() != scenario.truth.len() {
@@ -195,7 +196,7 @@ pub(super) fn explain(
     setting: &Setting,
     turns: &[Vec<String>],
 ) -> Option<Vec<ExplainedTurn>> {
-    let scenario = item.dialogue.as_ref()?;
+    let scenario = item.scenario()?;
     let replayed = truth(item, setting)?;
     let (accepted, initial) = (replayed.turns.as_ref()?, replayed.initial.as_ref()?);
     let mut world = initial.clone();
@@ -285,7 +286,7 @@ impl<'a> Dialogue<'a> {
         setting: Setting,
         documents: Vec<starling_text::json::Value>,
     ) -> Option<Self> {
-        let scenario = item.dialogue.as_ref()?;
+        let scenario = item.scenario()?;
         let world = load_world(scenario, &setting, INFERENCE_SIDE, &item.id).ok()?;
         let mut dialogue = Self {
             item,
@@ -354,12 +355,8 @@ impl<'a> Dialogue<'a> {
     fn begin_turn(&mut self) {
         self.steps = 0;
         self.texts.push(Vec::new());
-        let held_out = self
-            .item
-            .dialogue
-            .as_ref()
-            .and_then(|s| s.held_out.get(&self.turn));
-        match (held_out, self.item.turns.get(self.turn)) {
+        let held_out = self.item.held_out(self.turn);
+        match (held_out, self.item.turns().get(self.turn)) {
             (Some(documents), _) => {
                 let list: Vec<Py> = documents.iter().map(Py::from).collect();
                 let text = format!("{}\n{ADDED}", super::py::repr(&list.into()));
@@ -372,7 +369,7 @@ impl<'a> Dialogue<'a> {
 
     fn end_turn(&mut self) {
         self.turn += 1;
-        match self.turn < self.item.turns.len() {
+        match self.turn < self.item.turns().len() {
             true => self.begin_turn(),
             false => self.state = State::Done,
         }

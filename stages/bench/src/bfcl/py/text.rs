@@ -172,6 +172,16 @@ fn write_json_float(out: &mut String, float: f64) {
 
 fn write_json_text(out: &mut String, text: &str) {
     out.push('"');
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') & (*byte != b'"') & (*byte != b'\\');
+    if text
+        .as_bytes()
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(byte))
+    {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     let mut written = 0;
     for (at, c) in text.char_indices() {
         if matches!(c, ' '..='~') && c != '"' && c != '\\' {
