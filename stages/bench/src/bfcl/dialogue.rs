@@ -8,6 +8,7 @@ use super::execute::World;
 use super::item::{Item, Scenario};
 use super::output::{self, decode_executable, is_empty_step};
 use super::prompt::{Message, Prompt, Role};
+use super::prompting::{Mode, decode_prompted_executable};
 use super::py::{Py, Reply};
 use super::verdict::{ErrorKind, Verdict};
 
@@ -129,10 +130,23 @@ fn truth<'a>(item: &'a Item, setting: &Setting) -> Option<&'a Truth> {
     )
 }
 
+/// The call strings of an answer.
+pub(super) fn decode(mode: Mode, text: &str) -> Result<Vec<String>, ErrorKind> {
+    match mode {
+        Mode::FunctionCalling => decode_executable(text).map_err(|_| ErrorKind::DecoderFailed),
+        Mode::Prompting => decode_prompted_executable(text),
+    }
+}
+
 /// Checks the texts of a dialogue: turns of steps.
-pub(super) fn check_texts(item: &Item, setting: &Setting, turns: &[Vec<String>]) -> Verdict {
+pub(super) fn check_texts(
+    item: &Item,
+    setting: &Setting,
+    mode: Mode,
+    turns: &[Vec<String>],
+) -> Verdict {
     let decode = |steps: &Vec<String>| -> Vec<Vec<String>> {
-        let calls = steps.iter().filter_map(|text| decode_executable(text).ok());
+        let calls = steps.iter().filter_map(|text| decode(mode, text).ok());
         calls.filter(|calls| !is_empty_step(calls)).collect()
     };
     check_calls(item, setting, &turns.iter().map(decode).collect::<Vec<_>>())
@@ -194,6 +208,7 @@ pub struct ExplainedTurn {
 pub(super) fn explain(
     item: &Item,
     setting: &Setting,
+    mode: Mode,
     turns: &[Vec<String>],
 ) -> Option<Vec<ExplainedTurn>> {
     let scenario = item.scenario()?;
@@ -204,7 +219,7 @@ pub(super) fn explain(
     let mut explained = Vec::new();
     for (index, truth) in accepted.iter().enumerate() {
         let steps = turns.get(index).map_or(&[][..], Vec::as_slice);
-        let calls = steps.iter().filter_map(|text| decode_executable(text).ok());
+        let calls = steps.iter().filter_map(|text| decode(mode, text).ok());
         let calls: Vec<(String, String)> = calls
             .flatten()
             .map(|call| {
@@ -272,6 +287,7 @@ enum State {
 pub struct Dialogue<'a> {
     item: &'a Item,
     setting: Setting,
+    mode: Mode,
     world: World,
     prompt: Prompt,
     turn: usize,
@@ -284,6 +300,7 @@ impl<'a> Dialogue<'a> {
     pub(super) fn new(
         item: &'a Item,
         setting: Setting,
+        mode: Mode,
         documents: Vec<starling_text::json::Value>,
     ) -> Option<Self> {
         let scenario = item.scenario()?;
@@ -291,11 +308,9 @@ impl<'a> Dialogue<'a> {
         let mut dialogue = Self {
             item,
             setting,
+            mode,
             world,
-            prompt: Prompt {
-                documents,
-                messages: Vec::new(),
-            },
+            prompt: Prompt::new(mode, documents, Vec::new()),
             turn: 0,
             steps: 0,
             texts: Vec::new(),
@@ -332,11 +347,14 @@ impl<'a> Dialogue<'a> {
             return;
         }
         let completion = output::read(raw);
-        self.prompt.messages.push(Message::assistant(&completion));
+        self.prompt.messages.push(match self.mode {
+            Mode::FunctionCalling => Message::assistant(&completion),
+            Mode::Prompting => Message::prompted(&completion),
+        });
         if let Some(steps) = self.texts.last_mut() {
             steps.push(completion.cleaned.to_owned());
         }
-        let calls = match decode_executable(completion.cleaned) {
+        let calls = match decode(self.mode, completion.cleaned) {
             Ok(calls) if !is_empty_step(&calls) => calls,
             _ => return self.end_turn(),
         };
@@ -384,7 +402,7 @@ impl<'a> Dialogue<'a> {
     pub fn verdict(&self) -> Verdict {
         match self.state {
             State::Failed => ErrorKind::InferenceError.into(),
-            _ => check_texts(self.item, &self.setting, &self.texts),
+            _ => check_texts(self.item, &self.setting, self.mode, &self.texts),
         }
     }
 }
