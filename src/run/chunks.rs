@@ -1,7 +1,7 @@
 //! Results of chunks: each an action with a record of its own, made by the worker of its stage.
 //!
 //! The key of a chunk is that of its stage with the digest of the chunk's rows in the place of the digest of all
-//! rows, without the parameters that change no chunk, and with the numerics class, so that a stage never gathers
+//! rows (beside the parameters where no input holds the rows), without the parameters that change no chunk, and with the numerics class, so that a stage never gathers
 //! chunks of two classes. Its kind is the stage's with `#chunk` after it.
 
 use std::collections::BTreeMap;
@@ -56,10 +56,16 @@ impl ChunkStore<'_> {
             }
             params.insert("numerics-class".to_owned(), Value::from(self.numerics));
         }
+        let mut placed = false;
         for input in &mut fields.inputs {
             if input.port == chunk.chunks.port {
                 input.digest = chunk.rows;
+                placed = true;
             }
+        }
+        // Rows that come with the program are no input.
+        if let Some(params) = fields.params.as_object_mut().filter(|_| !placed) {
+            params.insert("chunk-rows".to_owned(), Value::from(chunk.rows.to_string()));
         }
         fields
     }

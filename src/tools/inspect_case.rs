@@ -84,9 +84,9 @@ impl Arguments {
                 .unwrap_or_else(|_| "(cannot be written)".to_owned());
             let _ = writeln!(out, "{text}");
         } else {
-            for (turn, messages) in item.turns.iter().enumerate() {
+            for (turn, messages) in item.turns().iter().enumerate() {
                 for message in messages {
-                    let turn = if item.turns.len() > 1 {
+                    let turn = if item.turns().len() > 1 {
                         format!(" (turn {turn})")
                     } else {
                         String::new()
@@ -305,7 +305,7 @@ fn beside(out: &mut String, mark: &str, left: &str, right: &str) {
 /// Decoded calls of a single-turn entry beside accepted ones, argument by argument.
 fn calls_side_by_side(out: &mut String, item: &bfcl::Item, text: &str) {
     head(out, "decoded │ accepted");
-    let calls: Vec<DecodedCall> = match bfcl::decode_calls(text) {
+    let calls: Vec<DecodedCall<'_>> = match bfcl::decode_calls(text) {
         Ok(calls) => calls,
         Err(_) => {
             out.push_str("(cannot be decoded)\n");
@@ -319,7 +319,7 @@ fn calls_side_by_side(out: &mut String, item: &bfcl::Item, text: &str) {
             .get(index)
             .and_then(Value::as_dict)
             .and_then(|answer| answer.first());
-        let name = call.map(|call| call.name.clone().unwrap_or_else(|| "(no text)".to_owned()));
+        let name = call.map(|call| call.name.as_deref().unwrap_or("(no text)").to_owned());
         let wanted = answer.map(|(name, _)| name.clone());
         let mark = if name == wanted { "" } else { "✗" };
         beside(

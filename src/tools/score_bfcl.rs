@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde_json::json;
 use starling::exit;
 use starling_bench::Judged;
-use starling_bench::bfcl::{Bfcl, Category, ErrorKind, Source, Summary, Verdict};
+use starling_bench::bfcl::{Bfcl, Category, ErrorKind, Mode, Source, Summary, Verdict};
 
 use super::bench_rows::{self, Outcome, Row, Rows};
 use crate::cli::output::{Failure, chain, story};
@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Another version of the benchmark's data
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Outputs are of prompting mode: texts like `[f(a=1)]` instead of tool-call blocks
+    #[arg(long)]
+    prompt_mode: bool,
     /// Count only entries that have a result
     #[arg(long)]
     subset: bool,
@@ -53,7 +56,11 @@ impl Arguments {
             || Rows::read(&self.input, is_result),
             || Bfcl::open(source).map_err(|e| data(&e)),
         );
-        let (rows, bfcl) = (rows?, bfcl?);
+        let mode = match self.prompt_mode {
+            true => Mode::Prompting,
+            false => Mode::FunctionCalling,
+        };
+        let (rows, bfcl) = (rows?, bfcl?.in_mode(mode));
         load(&bfcl, &rows).map_err(|e| data(&e))?;
         let judge = |row: &Row| row.value().and_then(|row| bfcl.judge_row(row));
         let judged: Vec<Result<Judged, String>> = rows.rows.par_iter().map(judge).collect();

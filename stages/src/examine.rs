@@ -1,64 +1,120 @@
-//! The loop of a benchmark kind: entries in groups, a record an entry, snapshots between groups.
+//! The loop of a benchmark kind: entries in chunks, a record an entry, each chunk an action of its own.
 //!
 //! A record is what an entry came to, and everything later is computed from records; so a resumed run ends with
-//! the bytes of an unbroken one. Nothing in a record is a time.
+//! the bytes of an unbroken one. Nothing in a record is a time: how long a chunk took is in the record of its action.
 
 use std::path::Path;
 
-use starling_contract::{StageContext, StageError};
+use starling_contract::{
+    ArtifactType, Chunks, Complaint, External, Input, Output, Ports, StageContext, StageError,
+};
 use starling_text::json::Value;
 
 use crate::rows::{self, RowWriter};
-use crate::training::SnapshotClock;
 
-/// Records of a snapshot.
-const RECORDS: &str = "records.jsonl";
+/// How entries are mapped: each is examined by itself, so that chunks are only a matter of resuming and sharing.
+/// Entries of a chunk are asked at once.
+pub(crate) const CHUNKS: Chunks = Chunks {
+    port: "",
+    rows: 16,
+    unit: "entries",
+    neutral: &["categories", "items-per-category", "languages"],
+};
 
-/// Entries of which one record each is made, a group at a time.
-pub(crate) struct Examination {
-    /// Entries in all.
-    pub(crate) total: usize,
-    /// Entries of a group.
-    pub(crate) group: usize,
-    /// Seconds between snapshots.
-    pub(crate) snapshot_seconds: f64,
+/// Inputs and outputs of a benchmark kind.
+pub(crate) const PORTS: Ports = Ports {
+    inputs: &[Input::optional(
+        "model",
+        ArtifactType::Checkpoint,
+        "the model to examine; none where `endpoint` names a server",
+    )],
+    outputs: &[
+        Output::new(
+            "evaluation",
+            ArtifactType::Evaluation,
+            "scores, and every answer with its verdict",
+        ),
+        Output::new("report", ArtifactType::Report, "the table").displayed("report.txt"),
+    ],
+};
+
+/// The folder with another version of a benchmark's files, if one is given.
+pub(crate) fn externals(data: Option<&Path>) -> Vec<External> {
+    let folder = data.map(|path| External {
+        param: "data",
+        path: path.to_owned(),
+        pinned: None,
+        fetch: None,
+    });
+    folder.into_iter().collect()
 }
 
-impl Examination {
-    /// Makes all records; `answer` makes those of a range of entries, `figure` says how it goes.
-    pub(crate) fn run(
-        &self,
-        context: &StageContext<'_>,
-        mut answer: impl FnMut(std::ops::Range<usize>) -> Result<Vec<Value>, StageError>,
-        figure: impl Fn(&[Value]) -> String,
-    ) -> Result<Vec<Value>, StageError> {
-        let mut records = Vec::new();
-        if let Some(snapshot) = context.resume()? {
-            records = rows::read_all(&snapshot.folder.join(RECORDS))?;
-        }
-        let mut clock = SnapshotClock::new(context.elapsed_seconds(), self.snapshot_seconds);
-        while records.len() < self.total {
-            let end = (records.len() + self.group.max(1)).min(self.total);
-            let made = answer(records.len()..end)?;
-            if made.len() != end - records.len() {
-                return Err(StageError::failed(
-                    "a group made another number of records than it has entries",
-                ));
-            }
-            records.extend(made);
-            context.progress(end as u64, self.total as u64, "entries", figure(&records));
-            let stop = context.interrupted() && end < self.total;
-            if stop || (end < self.total && clock.due(context.elapsed_seconds())) {
-                context
-                    .save_snapshot(end as u64, |folder| write(&folder.join(RECORDS), &records))?;
-                clock.saved(context.elapsed_seconds());
-            }
-            if stop {
-                return Err(StageError::Interrupted);
-            }
-        }
-        Ok(records)
+/// Parameters that both benchmark kinds have.
+pub(crate) struct Limits {
+    pub(crate) max_new_tokens: usize,
+    pub(crate) max_prompt_tokens: usize,
+    pub(crate) items_per_category: Option<usize>,
+    pub(crate) temperature: f32,
+}
+
+impl Limits {
+    /// Complaints about values that mean nothing.
+    pub(crate) fn check(&self) -> Vec<Complaint> {
+        let warm = self.temperature.abs() <= 0.0 || self.temperature >= 1e-4;
+        let wanted = [
+            (
+                "max-new-tokens",
+                self.max_new_tokens > 0,
+                "must be at least 1",
+            ),
+            (
+                "max-prompt-tokens",
+                self.max_prompt_tokens > 0,
+                "must be at least 1",
+            ),
+            (
+                "items-per-category",
+                self.items_per_category != Some(0),
+                "must be at least 1",
+            ),
+            (
+                "temperature",
+                warm && self.temperature.is_finite(),
+                "must be 0 or at least 0.0001",
+            ),
+        ];
+        let wrong = wanted.into_iter().filter(|(_, good, _)| !good);
+        wrong
+            .map(|(param, _, what)| Complaint::new(param, what))
+            .collect()
     }
+}
+
+/// Records of a chunk.
+const RECORDS: &str = "records.jsonl";
+
+/// The records of all entries, in their order; `answer` makes those of some entries, `name` tells entries apart.
+pub(crate) fn run<R>(
+    context: &StageContext<'_>,
+    entries: &[R],
+    name: impl Fn(&R) -> String,
+    answer: impl Fn(&[R]) -> Result<Vec<Value>, StageError>,
+) -> Result<Vec<Value>, StageError> {
+    let work = |part: &[R], folder: &Path| {
+        let made = answer(part)?;
+        if made.len() != part.len() {
+            return Err(StageError::failed(
+                "a chunk made another number of records than it has entries",
+            ));
+        }
+        write(&folder.join(RECORDS), &made)
+    };
+    let identity = |entry: &R| name(entry).into_bytes();
+    let mut records = Vec::with_capacity(entries.len());
+    for folder in context.map_chunks(&CHUNKS, entries, identity, work)? {
+        records.extend(rows::read_all(&folder.join(RECORDS))?);
+    }
+    Ok(records)
 }
 
 /// Writes records, a line each.

@@ -9,6 +9,7 @@
 //! sets, its object identities, and today's date, which the caller gives.
 
 mod backend;
+mod calls;
 mod category;
 mod check;
 mod data;
@@ -19,8 +20,11 @@ mod item;
 mod literal;
 mod number;
 mod output;
+mod plain;
 mod prompt;
+mod prompting;
 mod py;
+mod raw;
 pub mod report;
 mod results;
 mod rows;
@@ -32,8 +36,9 @@ use std::sync::{Arc, OnceLock};
 use starling_text::json::Value;
 
 pub use backend::{Class, Date};
+pub use calls::{Arguments, DecodedCall};
 pub use category::{Category, Kind, Language, Section, sort_key};
-pub use check::{Checker, DecodedCall};
+pub use check::Checker;
 pub use data::{DataError, Source};
 pub use dialogue::{ClassState, Dialogue, ExplainedTurn, ReplayedTurn};
 pub use item::{Item, Scenario};
@@ -42,6 +47,7 @@ pub use output::{
     Completion, Undecodable, decode_calls, decode_executable, decoded_calls, read, tool_calls,
 };
 pub use prompt::{BadHistory, Message, Prompt, Role};
+pub use prompting::{Mode, decode_prompted, decode_prompted_executable};
 pub use results::{Answer, Answers, ResultsError, read_folder, read_lines, write_lines};
 pub use score::{Count, FORMULA_V3, FORMULA_V4, ScoreV3, ScoreV4, Summary, percent};
 pub use verdict::{ErrorKind, Verdict};
@@ -54,7 +60,9 @@ pub(crate) use data::hex;
 pub struct Bfcl {
     source: Source,
     tables: Arc<Tables>,
+    library: Arc<item::Library>,
     today: Date,
+    mode: Mode,
     categories: [OnceLock<Vec<Item>>; 17],
 }
 
@@ -74,8 +82,10 @@ impl Bfcl {
     pub fn open(source: Source) -> Result<Self, DataError> {
         Ok(Self {
             tables: Tables::load(&source)?,
+            library: item::Library::new(source.clone()),
             source,
             today: Date::RELEASE,
+            mode: Mode::default(),
             categories: std::array::from_fn(|_| OnceLock::new()),
         })
     }
@@ -83,6 +93,12 @@ impl Bfcl {
     /// The same benchmark on another day, which decides how old travellers are.
     pub fn on(mut self, today: Date) -> Self {
         self.today = today;
+        self
+    }
+
+    /// The same benchmark in another mode, which decides how prompts are written and answers decoded.
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 
@@ -103,7 +119,7 @@ impl Bfcl {
         if let Some(items) = cell.get() {
             return Ok(items);
         }
-        let items = item::load(&self.source, category)?;
+        let items = item::load(&self.source, category, &self.library)?;
         Ok(cell.get_or_init(|| items))
     }
 
@@ -136,22 +152,43 @@ impl Bfcl {
 
     /// The only query of a single-turn item, or the first one of a dialogue.
     pub fn prompt(&self, item: &Item) -> Prompt {
-        Prompt {
-            documents: hinted(item),
-            messages: item.turns.first().cloned().unwrap_or_default(),
-        }
+        let messages = item.turns().first().cloned().unwrap_or_default();
+        Prompt::new(self.mode, hinted(item), messages)
     }
 
     /// Starts a dialogue; `None` for a single-turn item.
     pub fn dialogue<'a>(&self, item: &'a Item) -> Option<Dialogue<'a>> {
-        Dialogue::new(item, self.setting(item), hinted(item))
+        Dialogue::new(item, self.setting(item), self.mode, hinted(item))
     }
 
-    /// Checks what a function-calling model answered to a single-turn item.
+    /// The calls of an answer to a single-turn item, as the mode decodes them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DecoderFailed`] or [`ErrorKind::DecoderWrongOutputFormat`].
+    pub fn decode<'t>(
+        &self,
+        item: &Item,
+        text: &'t str,
+    ) -> Result<Vec<DecodedCall<'t>>, ErrorKind> {
+        match self.mode {
+            Mode::FunctionCalling => decode_calls(text).map_err(|_| ErrorKind::DecoderFailed),
+            Mode::Prompting => decode_prompted(text, item.category.language()),
+        }
+    }
+
+    /// The call strings of an answer in a dialogue, as the mode decodes them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DecoderFailed`].
+    pub fn decode_executable(&self, text: &str) -> Result<Vec<String>, ErrorKind> {
+        dialogue::decode(self.mode, text)
+    }
+
+    /// Checks what a model answered to a single-turn item.
     ///
     /// The text is scored as it is: thoughts are to be cut off first ([`read`]).
     pub fn check(&self, item: &Item, text: &str) -> Verdict {
-        let decoded = decode_calls(text);
+        let decoded = self.decode(item, text);
         match item.category.kind() {
             Kind::Irrelevance => match decoded {
                 Ok(calls) if !calls.is_empty() => ErrorKind::IrrelevanceSuccess.into(),
@@ -164,13 +201,18 @@ impl Bfcl {
             Kind::MultiTurn => ErrorKind::InferenceError.into(),
             _ => match decoded {
                 Ok(calls) => self.check_calls(item, &calls, false),
-                Err(_) => ErrorKind::DecoderFailed.into(),
+                Err(kind) => kind.into(),
             },
         }
     }
 
     /// Checks decoded calls of a single-turn item; see [`Checker::check`] for `underscores`.
-    pub fn check_calls(&self, item: &Item, calls: &[DecodedCall], underscores: bool) -> Verdict {
+    pub fn check_calls(
+        &self,
+        item: &Item,
+        calls: &[DecodedCall<'_>],
+        underscores: bool,
+    ) -> Verdict {
         match item.checker() {
             Some(checker) => checker.check(calls, underscores).into(),
             None => ErrorKind::CheckerRaised.into(),
@@ -179,7 +221,7 @@ impl Bfcl {
 
     /// Checks the texts of a dialogue: turns of steps.
     pub fn check_turns(&self, item: &Item, turns: &[Vec<String>]) -> Verdict {
-        dialogue::check_texts(item, &self.setting(item), turns)
+        dialogue::check_texts(item, &self.setting(item), self.mode, turns)
     }
 
     /// Checks the decoded call strings of a dialogue: turns of steps of calls.
@@ -223,7 +265,7 @@ impl Bfcl {
 
     /// Plays the texts of a dialogue beside the accepted calls, turn by turn, for people to read.
     pub fn explain_turns(&self, item: &Item, turns: &[Vec<String>]) -> Option<Vec<ExplainedTurn>> {
-        dialogue::explain(item, &self.setting(item), turns)
+        dialogue::explain(item, &self.setting(item), self.mode, turns)
     }
 
     /// Executes the accepted calls of a dialogue.
@@ -257,7 +299,7 @@ impl Bfcl {
 /// Documents of an item with the hints of prompts.
 fn hinted(item: &Item) -> Vec<Value> {
     let language = item.category.language();
-    item.documents
+    item.documents()
         .iter()
         .map(|document| document::hinted(document, language))
         .collect()

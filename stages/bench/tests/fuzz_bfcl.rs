@@ -72,9 +72,11 @@ fn absurd_answers_get_a_verdict() {
 
 #[test]
 fn half_a_surrogate_pair_is_a_text() {
-    let calls = decode_calls(&call("{\"a\": \"\\ud800x\", \"b\": \"\\\\ud800\"}")).expect("a call");
-    assert_eq!(calls[0].arguments["a"], Value::Str("\u{ffff}x".to_owned()));
-    assert_eq!(calls[0].arguments["b"], Value::Str("\\ud800".to_owned()));
+    let text = call("{\"a\": \"\\ud800x\", \"b\": \"\\\\ud800\"}");
+    let calls = decode_calls(&text).expect("a call");
+    let argument = |name| calls[0].arguments.get(name).and_then(Value::as_str);
+    assert_eq!(argument("a"), Some("\u{ffff}x"));
+    assert_eq!(argument("b"), Some("\\ud800"));
 }
 
 #[test]

@@ -145,7 +145,12 @@ fn golden_bfcl_cases() {
     report("cases", rows.len(), &wrong);
 }
 
-fn check_decoded(bfcl: &Bfcl, item: &Item, calls: &[DecodedCall], underscores: bool) -> Verdict {
+fn check_decoded(
+    bfcl: &Bfcl,
+    item: &Item,
+    calls: &[DecodedCall<'_>],
+    underscores: bool,
+) -> Verdict {
     match item.category {
         Category::Irrelevance | Category::LiveIrrelevance if !calls.is_empty() => {
             ErrorKind::IrrelevanceSuccess.into()

@@ -18,7 +18,7 @@ use crate::error::StageError;
 /// How a kind maps over its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunks {
-    /// The input that the rows come from.
+    /// The input that the rows come from; empty where they come with the program.
     pub port: &'static str,
     /// Rows of a chunk; a change of it makes all chunks run again, and no other byte of the output different.
     pub rows: usize,

@@ -18,8 +18,7 @@ mod report;
 
 use starling_bench::acebench::{Acebench, Category, Item, Lang};
 use starling_contract::{
-    ArtifactType, Complaint, Determinism, External, Input, Output, Ports, Stage, StageContext,
-    StageError,
+    Chunks, Complaint, Determinism, External, Ports, Stage, StageContext, StageError,
 };
 
 use self::params::{Mode, Params};
@@ -28,42 +27,22 @@ use crate::chat::lm;
 use crate::device;
 use crate::endpoint::Endpoint;
 use crate::endpoint::probe::Needs;
-use crate::examine::{self, Examination};
+use crate::examine;
 
 /// The kind `acebench`.
 pub(crate) struct AcebenchKind;
-
-/// Entries between two looks at the wish to stop.
-const GROUP: usize = 16;
 
 impl Stage for AcebenchKind {
     const KIND: &'static str = "acebench";
     /// 1 (2026-11-21): data of August 2025, errata of October 2025.
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "examines a model on ACEBench";
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const CHUNKS: Option<Chunks> = Some(examine::CHUNKS);
     const DEVICES: &'static [&'static str] = device::PLACES;
     type Params = Params;
 
     fn ports() -> Ports {
-        use ArtifactType::{Checkpoint, Evaluation, Report};
-        const {
-            Ports {
-                inputs: &[Input::optional(
-                    "model",
-                    Checkpoint,
-                    "the model to examine; none where `endpoint` names a server",
-                )],
-                outputs: &[
-                    Output::new(
-                        "evaluation",
-                        Evaluation,
-                        "scores, and every answer with its verdict",
-                    ),
-                    Output::new("report", Report, "the table").displayed("report.txt"),
-                ],
-            }
-        }
+        examine::PORTS
     }
 
     fn check(params: &Params) -> Vec<Complaint> {
@@ -76,15 +55,7 @@ impl Stage for AcebenchKind {
     }
 
     fn externals(params: &Params) -> Vec<External> {
-        let folder = params.data.iter();
-        folder
-            .map(|path| External {
-                param: "data",
-                path: path.clone(),
-                pinned: None,
-                fetch: None,
-            })
-            .collect()
+        examine::externals(params.data.as_deref())
     }
 
     /// What a server says may be another thing tomorrow.
@@ -126,11 +97,6 @@ impl Stage for AcebenchKind {
                 items.extend(subset(category, &all, p.items_per_category).map(|item| (lang, item)));
             }
         }
-        let examination = Examination {
-            total: items.len(),
-            group: GROUP,
-            snapshot_seconds: p.snapshot_seconds,
-        };
         let world = play::World {
             bench: &bench,
             asker: &asker,
@@ -138,13 +104,11 @@ impl Stage for AcebenchKind {
             params: &p,
             making: &making,
         };
-        let records = examination.run(
+        let records = examine::run(
             context,
-            |range| play::group(&world, context, &items[range]),
-            |records| {
-                let right = examine::count(records, "valid");
-                format!("{:.1} % right", 100.0 * right as f64 / records.len() as f64)
-            },
+            &items,
+            |(lang, item)| format!("{lang}/{}", item.id),
+            |part| play::group(&world, context, part),
         )?;
         let evaluation = context.output("evaluation");
         std::fs::create_dir_all(&evaluation).map_err(StageError::io("create", &evaluation))?;

@@ -8,6 +8,7 @@ use starling_bench::acebench::{Category, Family, Lang, Profile};
 use starling_contract::Complaint;
 
 use crate::endpoint::Settings;
+use crate::examine::Limits;
 
 /// A language of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,9 +89,6 @@ pub(crate) struct Params {
     /// Folder with another version of the benchmark's files; left out, the version inside the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<PathBuf>,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "defaults::snapshot_seconds")]
-    pub(crate) snapshot_seconds: f64,
 }
 
 mod defaults {
@@ -110,9 +108,6 @@ mod defaults {
     }
     pub(super) fn yes() -> bool {
         true
-    }
-    pub(super) fn snapshot_seconds() -> f64 {
-        30.0
     }
 }
 
@@ -170,33 +165,18 @@ impl Params {
     }
 
     pub(super) fn check(&self) -> Vec<Complaint> {
-        let mut complaints = Vec::new();
+        let mut complaints = Limits {
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            items_per_category: self.items_per_category,
+            temperature: self.temperature,
+        }
+        .check();
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
             }
         };
-        want(
-            "max-new-tokens",
-            self.max_new_tokens > 0,
-            "must be at least 1",
-        );
-        want(
-            "max-prompt-tokens",
-            self.max_prompt_tokens > 0,
-            "must be at least 1",
-        );
-        want(
-            "items-per-category",
-            self.items_per_category != Some(0),
-            "must be at least 1",
-        );
-        let warm = self.temperature.abs() <= 0.0 || self.temperature >= 1e-4;
-        want(
-            "temperature",
-            warm && self.temperature.is_finite(),
-            "must be 0 or at least 0.0001",
-        );
         want(
             "categories",
             !self.categories.is_empty(),

@@ -20,22 +20,18 @@ use std::path::Path;
 
 use starling_bench::bfcl::{Bfcl, Category, Source};
 use starling_contract::{
-    ArtifactType, Complaint, Determinism, External, Input, Output, Ports, Stage, StageContext,
-    StageError,
+    Chunks, Complaint, Determinism, External, Ports, Stage, StageContext, StageError,
 };
 
-use self::params::Params;
+use self::params::{Mode, Params};
 use crate::asker::{Asker, Making};
 use crate::chat::lm;
 use crate::device;
 use crate::endpoint::probe::Needs;
-use crate::examine::{self, Examination};
+use crate::examine;
 
 /// The kind `bfcl`.
 pub(crate) struct BfclKind;
-
-/// Entries between two looks at the wish to stop.
-const GROUP: usize = 16;
 
 impl Stage for BfclKind {
     const KIND: &'static str = "bfcl";
@@ -43,29 +39,12 @@ impl Stage for BfclKind {
     const VERSION: u32 = 1;
     const ABOUT: &'static str =
         "examines a model on the Berkeley Function Calling Leaderboard, version 3";
-    const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
+    const CHUNKS: Option<Chunks> = Some(examine::CHUNKS);
     const DEVICES: &'static [&'static str] = device::PLACES;
     type Params = Params;
 
     fn ports() -> Ports {
-        use ArtifactType::{Checkpoint, Evaluation, Report};
-        const {
-            Ports {
-                inputs: &[Input::optional(
-                    "model",
-                    Checkpoint,
-                    "the model to examine; none where `endpoint` names a server",
-                )],
-                outputs: &[
-                    Output::new(
-                        "evaluation",
-                        Evaluation,
-                        "scores, and every answer with its verdict",
-                    ),
-                    Output::new("report", Report, "the table").displayed("report.txt"),
-                ],
-            }
-        }
+        examine::PORTS
     }
 
     fn check(params: &Params) -> Vec<Complaint> {
@@ -78,15 +57,7 @@ impl Stage for BfclKind {
     }
 
     fn externals(params: &Params) -> Vec<External> {
-        let folder = params.data.iter();
-        folder
-            .map(|path| External {
-                param: "data",
-                path: path.clone(),
-                pinned: None,
-                fetch: None,
-            })
-            .collect()
+        examine::externals(params.data.as_deref())
     }
 
     /// What a server says may be another thing tomorrow.
@@ -102,11 +73,11 @@ impl Stage for BfclKind {
             Some(_) => Source::Folder(context.external("data")?.to_owned()),
             None => Source::Embedded,
         };
-        let bfcl = Bfcl::open(source).map_err(lm)?;
+        let bfcl = Bfcl::open(source).map_err(lm)?.in_mode(p.mode());
         let asker = Asker::open(context, p.endpoint.as_ref())?;
         if let Asker::Server(endpoint) = &asker {
             let needs = Needs {
-                tools: true,
+                tools: p.mode == Mode::FunctionCalling,
                 ..Needs::default()
             };
             endpoint.check(needs, &|| context.interrupted())?;
@@ -124,18 +95,11 @@ impl Stage for BfclKind {
             let chosen = examine::spread(all.len(), p.items_per_category);
             items.extend(chosen.into_iter().map(|at| &all[at]));
         }
-        let examination = Examination {
-            total: items.len(),
-            group: GROUP,
-            snapshot_seconds: p.snapshot_seconds,
-        };
-        let records = examination.run(
+        let records = examine::run(
             context,
-            |range| play::group(&bfcl, &asker, context, &p, &making, &items[range]),
-            |records| {
-                let right = examine::count(records, "valid");
-                format!("{:.1} % right", 100.0 * right as f64 / records.len() as f64)
-            },
+            &items,
+            |item| item.id.clone(),
+            |part| play::group(&bfcl, &asker, context, &p, &making, part),
         )?;
         let evaluation = context.output("evaluation");
         std::fs::create_dir_all(&evaluation).map_err(StageError::io("create", &evaluation))?;

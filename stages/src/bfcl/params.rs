@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use starling_bench::bfcl::{Category, Section};
+use starling_bench::bfcl::{self, Category, Section};
 use starling_contract::Complaint;
 
 use crate::endpoint::Settings;
+use crate::examine::Limits;
 
 /// How prompts are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +19,17 @@ pub(crate) enum Format {
     Official,
     /// By the model's own chat template, tools in its tool section.
     Template,
+}
+
+/// How functions reach the model, and calls come back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// Functions in the tool section of the prompt; `<tool_call>` blocks.
+    #[default]
+    FunctionCalling,
+    /// Functions in a system message; texts like `[f(a=1)]`.
+    Prompt,
 }
 
 /// What is examined, and how.
@@ -43,6 +55,9 @@ pub(crate) struct Params {
     /// Seed of the sampling.
     #[serde(default)]
     pub(crate) seed: u64,
+    /// How functions reach the model, and calls come back.
+    #[serde(default)]
+    pub(crate) mode: Mode,
     /// How prompts are written; a server always uses its template.
     #[serde(default)]
     pub(crate) format: Format,
@@ -56,9 +71,6 @@ pub(crate) struct Params {
     /// Folder with another version of the benchmark's files; left out, the version inside the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<PathBuf>,
-    /// Seconds between snapshots; changes no byte.
-    #[serde(default = "defaults::snapshot_seconds")]
-    pub(crate) snapshot_seconds: f64,
 }
 
 mod defaults {
@@ -70,9 +82,6 @@ mod defaults {
     }
     pub(super) fn max_prompt_tokens() -> usize {
         32_768
-    }
-    pub(super) fn snapshot_seconds() -> f64 {
-        30.0
     }
 }
 
@@ -92,6 +101,13 @@ fn named(name: &str) -> Vec<Category> {
 }
 
 impl Params {
+    pub(crate) fn mode(&self) -> bfcl::Mode {
+        match self.mode {
+            Mode::FunctionCalling => bfcl::Mode::FunctionCalling,
+            Mode::Prompt => bfcl::Mode::Prompting,
+        }
+    }
+
     /// The categories, each once, in the order of the score table.
     pub(crate) fn categories(&self) -> Vec<Category> {
         let wanted: Vec<Category> = self
@@ -106,33 +122,18 @@ impl Params {
     }
 
     pub(super) fn check(&self) -> Vec<Complaint> {
-        let mut complaints = Vec::new();
+        let mut complaints = Limits {
+            max_new_tokens: self.max_new_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            items_per_category: self.items_per_category,
+            temperature: self.temperature,
+        }
+        .check();
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
             }
         };
-        want(
-            "max-new-tokens",
-            self.max_new_tokens > 0,
-            "must be at least 1",
-        );
-        want(
-            "max-prompt-tokens",
-            self.max_prompt_tokens > 0,
-            "must be at least 1",
-        );
-        want(
-            "items-per-category",
-            self.items_per_category != Some(0),
-            "must be at least 1",
-        );
-        let warm = self.temperature.abs() <= 0.0 || self.temperature >= 1e-4;
-        want(
-            "temperature",
-            warm && self.temperature.is_finite(),
-            "must be 0 or at least 0.0001",
-        );
         want(
             "categories",
             !self.categories.is_empty(),

@@ -2,8 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 use starling_bench::bfcl::{
-    self, Bfcl, Dialogue, ErrorKind, Item, Kind, Message, Prompt, Verdict, decode_calls,
-    decode_executable, read,
+    self, Bfcl, Dialogue, ErrorKind, Item, Kind, Message, Prompt, Verdict, read,
 };
 use starling_contract::{StageContext, StageError};
 use starling_text::json::{Map, Value};
@@ -39,7 +38,7 @@ pub(super) fn group(
         }
         let answers = asker.ask(context, making, &questions)?;
         for ((at, question), said) in asked.into_iter().zip(questions).zip(answers) {
-            played[at].take(question, said);
+            played[at].take(bfcl, question, said);
         }
     }
     Ok(played.into_iter().map(|entry| entry.record(bfcl)).collect())
@@ -108,7 +107,7 @@ impl<'a> Played<'a> {
         })
     }
 
-    fn take(&mut self, question: Question, said: Said) {
+    fn take(&mut self, bfcl: &Bfcl, question: Question, said: Said) {
         let written = question.text.unwrap_or_else(|| {
             starling_text::json::dumps(&object([
                 ("messages", Value::List(question.messages)),
@@ -141,7 +140,10 @@ impl<'a> Played<'a> {
                 query.insert("tokens".to_owned(), Value::Int(tokens as i64));
                 query.insert("ended".to_owned(), Value::Bool(ended));
                 query.insert("output".to_owned(), string(text.as_str()));
-                query.insert("calls".to_owned(), calls(self.item, read(&text).cleaned));
+                query.insert(
+                    "calls".to_owned(),
+                    calls(bfcl, self.item, read(&text).cleaned),
+                );
                 if let Some(dialogue) = &mut self.dialogue {
                     dialogue.answer(&text);
                 }
@@ -201,18 +203,22 @@ impl<'a> Played<'a> {
 }
 
 /// The calls that are read from a text, as rows of cases write them; what cannot be read is null.
-fn calls(item: &Item, text: &str) -> Value {
+fn calls(bfcl: &Bfcl, item: &Item, text: &str) -> Value {
     if item.category.kind() == Kind::MultiTurn {
-        return match decode_executable(text) {
+        return match bfcl.decode_executable(text) {
             Ok(calls) => Value::List(calls.into_iter().map(string).collect()),
             Err(_) => Value::Null,
         };
     }
-    match decode_calls(text) {
+    match bfcl.decode(item, text) {
         Ok(calls) => {
-            let call = |call: bfcl::DecodedCall| {
-                let name = call.name.unwrap_or_default();
-                Value::Dict([(name, Value::Dict(call.arguments))].into_iter().collect())
+            let call = |call: bfcl::DecodedCall<'_>| {
+                let name = call.name.unwrap_or_default().into_owned();
+                Value::Dict(
+                    [(name, Value::Dict(call.arguments.into_map()))]
+                        .into_iter()
+                        .collect(),
+                )
             };
             Value::List(calls.into_iter().map(call).collect())
         }

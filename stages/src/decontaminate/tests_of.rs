@@ -61,12 +61,12 @@ impl Known {
         let data = bfcl::Bfcl::embedded()?;
         for category in bfcl::Category::ALL {
             for item in data.items(category)? {
-                for message in item.turns.iter().flatten() {
+                for message in item.turns().iter().flatten() {
                     if message.role == bfcl::Role::User {
                         self.query("bfcl", &item.id, &message.content);
                     }
                 }
-                for tool in &item.documents {
+                for tool in item.documents() {
                     self.tool("bfcl", &item.id, tool);
                 }
             }

@@ -10,7 +10,9 @@ use num_traits::ToPrimitive;
 pub(crate) use dump::push as dump_fmt;
 pub use dump::{Dumps, dump, dumps, dumps_with, write_float};
 pub use map::{Iter, IterMut, Map};
-pub use parse::{MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, parse, parse_members};
+pub use parse::{
+    MAX_DEPTH, MAX_DIGITS, ParseError, ParseErrorKind, Part, parse, parse_members, parse_parts,
+};
 
 /// A value as `json.loads` would build it.
 ///
@@ -303,5 +305,50 @@ pub(crate) mod tests {
             dumps_with(&value, &compact),
             "{\"b\":[1,{\"c\":[]}],\"a\":\"é😀\u{7f}\"}"
         );
+    }
+
+    #[test]
+    fn parts_are_what_parsing_builds() {
+        for text in [
+            r#"{"name": "f", "arguments": {"a": 1, "b\u0041": [{}], "a": null}} tail"#,
+            r#" {"arguments": [1], "arguments": {}, "x": {"arguments": {}}}"#,
+            "{}",
+            "[1, 2]  ,",
+            "7",
+        ] {
+            let (mut outer, mut inner) = (Map::new(), None);
+            let each = |part: Part<'_>| match part {
+                Part::Member(name, value) => {
+                    if name == "arguments" {
+                        inner = None;
+                    }
+                    outer.insert(name.into_owned(), value);
+                }
+                Part::Opened => inner = Some(Map::new()),
+                Part::Inner(name, value) => {
+                    let inner = inner.as_mut().expect("opened before");
+                    inner.insert(name.into_owned(), value);
+                }
+            };
+            let (is_object, end) = parse_parts(text, "arguments", each).expect("JSON");
+            if let Some(inner) = inner {
+                outer.insert("arguments".to_owned(), Value::Dict(inner));
+            }
+            let whole = parse(&text[..end]).expect("JSON");
+            assert_eq!(is_object, whole.as_dict().is_some(), "{text}");
+            if let Value::Dict(whole) = whole {
+                assert_eq!(outer, whole, "{text}");
+            }
+        }
+        for text in [
+            "",
+            "{",
+            "{\"arguments\": {",
+            "{\"a\" 1}",
+            "{\"arguments\": {\"a\": 1}",
+            "nul",
+        ] {
+            assert!(parse_parts(text, "arguments", |_| ()).is_err(), "{text}");
+        }
     }
 }

@@ -10,19 +10,22 @@ use super::expr::{
 
 use super::plain;
 
+/// Up to this many keyword arguments, repeated names are looked for one by one.
+const FEW: usize = 32;
+
 /// A call as the checker sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct CallValue<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) arguments: Arguments<'a>,
+pub(crate) struct CallValue<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) arguments: Arguments<'a>,
 }
 
 /// Keyword arguments in order of first mention, no name twice; a missing name stands for `**value`.
-pub(super) type Arguments<'a> = Vec<(Option<Cow<'a, str>>, Value<'a>)>;
+pub(crate) type Arguments<'a> = Vec<(Option<Cow<'a, str>>, Value<'a>)>;
 
 /// What a call among the values becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NestedCalls {
+pub(crate) enum NestedCalls {
     /// A one-entry map from its name to its arguments.
     Map,
     /// The same, but its source text when it has no keyword arguments.
@@ -30,12 +33,12 @@ pub(super) enum NestedCalls {
 }
 
 /// Reads a prepared text as a list, tuple or set of calls.
-pub(super) fn decode(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
-    plain::decode(text).map_or_else(|| parse_calls(text), Ok)
+pub(crate) fn decode(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
+    plain::decode(text).unwrap_or_else(|| parse_calls(text))
 }
 
 /// The same by way of a syntax tree.
-pub(super) fn parse_calls(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
+pub(crate) fn parse_calls(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
     let (Expr::List(items) | Expr::Tuple(items) | Expr::Set(items)) = parse(text)? else {
         return Err(Reject);
     };
@@ -44,20 +47,20 @@ pub(super) fn parse_calls(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
 }
 
 /// Turns trees into values, within one budget.
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     nested: NestedCalls,
-    budget: Budget,
+    pub(crate) budget: Budget,
 }
 
 impl Resolver {
-    pub(super) fn new(nested: NestedCalls) -> Self {
+    pub(crate) fn new(nested: NestedCalls) -> Self {
         Self {
             nested,
             budget: Budget::default(),
         }
     }
 
-    pub(super) fn call<'a>(&mut self, expr: Expr<'a>) -> Result<CallValue<'a>, Reject> {
+    pub(crate) fn call<'a>(&mut self, expr: Expr<'a>) -> Result<CallValue<'a>, Reject> {
         let Expr::Call(call) = expr else {
             return Err(Reject);
         };
@@ -75,6 +78,16 @@ impl Resolver {
         keywords: Vec<(Option<Cow<'a, str>>, Expr<'a>)>,
     ) -> Result<Arguments<'a>, Reject> {
         let mut arguments: Arguments<'a> = Vec::with_capacity(keywords.len());
+        if keywords.len() <= FEW {
+            for (name, expr) in keywords {
+                let value = self.value(expr)?;
+                match arguments.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, known)) => *known = value,
+                    None => arguments.push((name, value)),
+                }
+            }
+            return Ok(arguments);
+        }
         let mut places: BTreeMap<Option<Cow<'a, str>>, usize> = BTreeMap::new();
         for (name, expr) in keywords {
             let value = self.value(expr)?;
@@ -93,7 +106,7 @@ impl Resolver {
         exprs.into_iter().map(|expr| self.value(expr)).collect()
     }
 
-    fn value<'a>(&mut self, expr: Expr<'a>) -> Result<Value<'a>, Reject> {
+    pub(crate) fn value<'a>(&mut self, expr: Expr<'a>) -> Result<Value<'a>, Reject> {
         Ok(match expr {
             Expr::Const(Value::Ellipsis) => Value::text("..."),
             Expr::Const(value) => value,

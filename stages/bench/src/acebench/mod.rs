@@ -8,11 +8,11 @@
 //! scores stay below 100.
 
 mod agent;
-mod calls;
+pub(crate) mod calls;
 mod category;
 mod check;
 mod data;
-mod expr;
+pub(crate) mod expr;
 mod item;
 mod normalise;
 mod plain;

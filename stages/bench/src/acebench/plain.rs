@@ -1,48 +1,66 @@
 //! The calls of a plain list, read without a syntax tree: names, texts, numbers, lists and maps of texts.
 //!
-//! Nearly every output is such a list. Whatever is not, an escape, an operator, a repeated name, is left to the
-//! parser; where this reader answers, it answers what the parser would.
+//! Nearly every output is such a list. A value that is not (an escape, an operator, a nested call) is left to the
+//! parser, from where it begins; whatever else is not (a repeated name, a positional argument), the whole text. Where
+//! this reader answers, it answers what the parser would.
 
 use std::borrow::Cow;
 
-use super::calls::{Arguments, CallValue};
-use super::expr::{Value, is_keyword};
+use super::calls::{Arguments, CallValue, NestedCalls, Resolver};
+use super::expr::{Parser, Reject, Value, is_keyword};
 
 /// Brackets inside each other beyond which the parser decides.
 const MAX_DEPTH: u32 = 40;
 /// Arguments, or entries of a map, beyond which the parser decides: repeated names are looked for one by one.
 const MAX_NAMES: usize = 32;
+/// Height of a tree beyond which the parser decides: with what stands around it, it may be too high.
+const MAX_HEIGHT: u32 = 1_000;
 /// Digits that fit into 64 bits whatever they are.
 const MAX_DIGITS: usize = 18;
 
 /// Reads a whole text; `None` leaves it to the parser.
-pub(super) fn decode(text: &str) -> Option<Vec<CallValue<'_>>> {
+pub(super) fn decode(text: &str) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
     if !text.starts_with('[') || memchr::memchr(0, text.as_bytes()).is_some() {
         return None;
     }
-    let mut reader = Reader { text, pos: 1 };
-    let mut calls = Vec::new();
-    loop {
-        reader.skip();
-        if reader.take(b']') {
-            break;
-        }
-        calls.push(reader.call()?);
-        reader.skip();
-        if !reader.take(b',') {
-            reader.expect(b']')?;
-            break;
-        }
+    let mut reader = Reader {
+        text,
+        pos: 1,
+        resolver: Resolver::new(NestedCalls::Map),
+        rejected: false,
+    };
+    match reader.calls() {
+        Some(calls) if reader.pos == text.len() => Some(Ok(calls)),
+        _ if reader.rejected => Some(Err(Reject)),
+        _ => None,
     }
-    (reader.pos == text.len()).then_some(calls)
 }
 
 struct Reader<'a> {
     text: &'a str,
     pos: usize,
+    resolver: Resolver,
+    /// The parser found no value where only a value can stand.
+    rejected: bool,
 }
 
 impl<'a> Reader<'a> {
+    fn calls(&mut self) -> Option<Vec<CallValue<'a>>> {
+        let mut calls = Vec::new();
+        loop {
+            self.skip();
+            if self.take(b']') {
+                return Some(calls);
+            }
+            calls.push(self.call()?);
+            self.skip();
+            if !self.take(b',') {
+                self.expect(b']')?;
+                return Some(calls);
+            }
+        }
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.pos).copied()
     }
@@ -128,6 +146,36 @@ impl<'a> Reader<'a> {
 
     /// A value that a comma, a colon or a closing bracket follows.
     fn value(&mut self, depth: u32) -> Option<Value<'a>> {
+        let (start, budget) = (self.pos, self.resolver.budget.clone());
+        let value = self.plain_value(depth);
+        if value.is_some() || self.rejected {
+            return value;
+        }
+        (self.pos, self.resolver.budget) = (start, budget);
+        self.any_value(depth)
+    }
+
+    /// Any expression, by way of the parser.
+    fn any_value(&mut self, depth: u32) -> Option<Value<'a>> {
+        // `a==b` is no keyword argument.
+        let must_be = depth == 0 && self.byte() != Some(b'=');
+        // The brackets of the list and of the call are open.
+        let mut parser = Parser::within(self.text, self.pos, depth + 2);
+        let Ok(expr) = parser.expression() else {
+            self.rejected |= must_be;
+            return None;
+        };
+        if parser.height > MAX_HEIGHT {
+            return None;
+        }
+        parser.skip();
+        self.pos = parser.pos;
+        let value = self.resolver.value(expr);
+        self.rejected |= must_be && value.is_err();
+        value.ok()
+    }
+
+    fn plain_value(&mut self, depth: u32) -> Option<Value<'a>> {
         let value = match self.byte()? {
             b'\'' | b'"' => Value::Str(Cow::Borrowed(self.string()?)),
             b'0'..=b'9' | b'-' => self.number()?,
@@ -286,7 +334,8 @@ mod tests {
             "[f(a=-0.0,b=-0,c=123456789012345678)]",
         ] {
             let plain = decode(text).unwrap_or_else(|| panic!("{text} is plain"));
-            assert_eq!(Some(plain), calls::parse_calls(text).ok(), "{text}");
+            assert_eq!(plain.ok(), calls::parse_calls(text).ok(), "{text}");
+            assert!(calls::parse_calls(text).is_ok(), "{text}");
         }
     }
 
@@ -319,9 +368,33 @@ mod tests {
             "[f(a='\0')]",
             "[f(a=b.c)]",
             "[f(a=[1:2])]",
+            "[f(a==1)]",
+            "[f(a=[1]+[2],b=[[1]+[2],3])]",
+            "[f(a=[x for x in y])]",
+            "[f(a=[x for x in y][0])]",
+            "[f(a=x for x in y)]",
+            "[f(a=b:=c)]",
+            "[f(a=(b:=c))]",
+            "[f(a=[*b])]",
+            "[f(a={**b})]",
+            "[f(a={1,2})]",
+            "[f(a={'k':g(b=1)})]",
+            "[f(a={'k':1 if x else 2})]",
+            "[f(a=lambda: 1,b=2)]",
+            "[f(a=1 # x\n ,b=2)]",
+            "[f(a='x'\n,b=2)]",
+            "[f(a='\\u00e9',b=f'x',c=1)]",
+            "[f(a=x[0],b='\\x4')]",
+            "[f(a=not 1,b=-x)]",
+            "[f(a=2**100,b=1/0)]",
+            "[f(a=1_0,b=1 2)]",
+            "[f(a=]",
+            "[f(a=)]",
+            "[f(a=[)]",
+            "[f(a=1)(b=2)]",
         ] {
             assert!(
-                decode(text).is_none_or(|plain| Some(plain) == calls::parse_calls(text).ok()),
+                decode(text).is_none_or(|plain| plain.ok() == calls::parse_calls(text).ok()),
                 "{text}"
             );
         }

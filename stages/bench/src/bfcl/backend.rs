@@ -18,7 +18,6 @@ mod travel;
 mod twitter;
 mod vehicle;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
@@ -57,8 +56,8 @@ impl Date {
 
 /// A parameter of a method.
 #[derive(Debug)]
-struct Parameter {
-    name: &'static str,
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
     default: Default,
 }
 
@@ -177,6 +176,13 @@ macro_rules! classes {
                 }
             }
 
+            /// Calls a public method with a value for every parameter.
+            pub(crate) fn run(&mut self, method: MethodId, args: Vec<Py>) -> Reply {
+                match self {
+                    $(Self::$variant(this) => (<$type>::METHODS[method.index].run)(this, args),)*
+                }
+            }
+
             /// Public attributes in the order in which they are compared.
             pub(crate) fn attributes(&self) -> Vec<(&'static str, Attribute<'_>)> {
                 match self {
@@ -185,14 +191,24 @@ macro_rules! classes {
             }
         }
 
-        /// Every public method by its name; no name occurs twice.
-        static METHODS: LazyLock<BTreeMap<&'static str, MethodId>> = LazyLock::new(|| {
-            let mut methods = BTreeMap::new();
+        /// Every public method, in buckets by its name; no name occurs twice.
+        static METHODS: LazyLock<[Vec<(&'static str, MethodId)>; BUCKETS]> = LazyLock::new(|| {
+            let mut methods = std::array::from_fn(|_| Vec::new());
             $(for (index, method) in <$type>::METHODS.iter().enumerate() {
-                methods.insert(method.name, MethodId { class: Class::$variant, index });
+                let id = MethodId { class: Class::$variant, index };
+                methods[bucket(method.name)].push((method.name, id));
             })*
             methods
         });
+
+        impl MethodId {
+            /// The parameters, in order.
+            pub(crate) fn parameters(self) -> &'static [Parameter] {
+                match self.class {
+                    $(Class::$variant => <$type>::METHODS[self.index].parameters,)*
+                }
+            }
+        }
     };
 }
 
@@ -221,9 +237,23 @@ pub(crate) struct MethodId {
     index: usize,
 }
 
+/// Twice as many as there are methods.
+const BUCKETS: usize = 256;
+
+/// A cheap digest of a name: its length and three of its bytes.
+fn bucket(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let part = |at: usize| bytes.get(at).map_or(0, |byte| usize::from(*byte));
+    (bytes.len() * 37 + part(0) * 7 + part(bytes.len() / 2) * 3 + part(bytes.len().wrapping_sub(1)))
+        % BUCKETS
+}
+
 /// The public method of this name.
 pub(crate) fn method(name: &str) -> Option<MethodId> {
-    METHODS.get(name).copied()
+    let found = METHODS[bucket(name)]
+        .iter()
+        .find(|(found, _)| *found == name);
+    found.map(|(_, method)| *method)
 }
 
 /// A public attribute: a value, or the tree of a file system.
@@ -331,15 +361,21 @@ fn bind(
         return Err(missing_arguments(class, name, &missing));
     }
     let value = |(parameter, value): (&Parameter, Option<Py>)| {
-        value.unwrap_or_else(|| match parameter.default {
-            Default::Required | Default::None => Py::None,
-            Default::Bool(value) => Py::Bool(value),
-            Default::Int(int) => Py::Int(int),
-            Default::Text(text) => Py::from(text),
-            Default::EmptyList => Py::from(Vec::new()),
-        })
+        value.or_else(|| default_of(parameter)).unwrap_or(Py::None)
     };
     Ok(parameters.iter().zip(bound).map(value).collect())
+}
+
+/// What a parameter is when it is not given; `None` where it must be.
+pub(crate) fn default_of(parameter: &Parameter) -> Option<Py> {
+    Some(match parameter.default {
+        Default::Required => return None,
+        Default::None => Py::None,
+        Default::Bool(value) => Py::Bool(value),
+        Default::Int(int) => Py::Int(int),
+        Default::Text(text) => Py::from(text),
+        Default::EmptyList => Py::from(Vec::new()),
+    })
 }
 
 fn too_many(class: &str, name: &str, parameters: &[Parameter], given: usize) -> Raise {

@@ -6,21 +6,14 @@
 mod compile;
 mod value;
 
-use starling_text::json::{Map, Value};
+use starling_text::json::Value;
 
+use super::calls::{Arguments, DecodedCall};
 use super::category::{Kind, Language};
 use super::literal;
+use super::prompting::foreign;
 use super::verdict::ErrorKind;
 use compile::{Answer, Document, Parameter, Type};
-
-/// A decoded call. The name is `None` when the model gave something that is no string.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DecodedCall {
-    /// Name of the function.
-    pub name: Option<String>,
-    /// Arguments in the model's order.
-    pub arguments: Map,
-}
 
 /// The compiled documents and answers of one item.
 #[derive(Debug)]
@@ -83,7 +76,7 @@ impl Checker {
     ///
     /// # Errors
     /// The kind of the first failure.
-    pub fn check(&self, calls: &[DecodedCall], underscores: bool) -> Result<(), ErrorKind> {
+    pub fn check(&self, calls: &[DecodedCall<'_>], underscores: bool) -> Result<(), ErrorKind> {
         match self.kind {
             Kind::Parallel => self.check_any_order(calls, underscores),
             Kind::Multiple if calls.len() != self.answers.len() => {
@@ -102,28 +95,32 @@ impl Checker {
     pub fn arguments(
         &self,
         answer: usize,
-        call: &DecodedCall,
+        call: &DecodedCall<'_>,
     ) -> Vec<(String, Result<(), ErrorKind>)> {
         let Some(rule) = self.answers.get(answer) else {
             return Vec::new();
         };
-        let argument = |(name, value): (&String, &Value)| {
-            let parameter = rule.document.parameters.iter().find(|p| p.name == *name);
+        let argument = |(name, value): (&str, &Value)| {
+            let parameter = rule.document.parameters.iter().find(|p| p.name == name);
             let verdict = match parameter {
                 Some(parameter) => check_argument(parameter, value, self.language),
                 None => Err(ErrorKind::UnexpectedParameter),
             };
-            (name.clone(), verdict)
+            (name.to_owned(), verdict)
         };
         call.arguments.iter().map(argument).collect()
     }
 
     /// Every answer takes the first unused call that satisfies it; nothing is ever given back.
-    fn check_any_order(&self, calls: &[DecodedCall], underscores: bool) -> Result<(), ErrorKind> {
+    fn check_any_order(
+        &self,
+        calls: &[DecodedCall<'_>],
+        underscores: bool,
+    ) -> Result<(), ErrorKind> {
         if calls.len() != self.answers.len() {
             return Err(ErrorKind::ParallelWrongCount);
         }
-        let mut unused: Vec<&DecodedCall> = calls.iter().collect();
+        let mut unused: Vec<&DecodedCall<'_>> = calls.iter().collect();
         for rule in &self.answers {
             let found = unused
                 .iter()
@@ -172,7 +169,7 @@ impl Rule {
 
     fn check(
         &self,
-        call: &DecodedCall,
+        call: &DecodedCall<'_>,
         language: Language,
         underscores: bool,
     ) -> Result<(), ErrorKind> {
@@ -180,7 +177,7 @@ impl Rule {
             true => &self.document.underscored,
             false => &self.document.name,
         };
-        if call.name.as_ref() != Some(name) {
+        if call.name.as_deref() != Some(name) {
             return Err(ErrorKind::WrongFunctionName);
         }
         let given = &call.arguments;
@@ -191,8 +188,8 @@ impl Rule {
         // Which parameter each argument is for; most are written in the accepted order.
         let mut places = [NOWHERE; MAX_GIVEN];
         let (mut seen, mut next) = (0_u64, 0);
-        for (place, name) in places.iter_mut().zip(given.keys()) {
-            let named = |parameter: &Parameter| parameter.name == *name;
+        for (place, (name, _)) in places.iter_mut().zip(given.iter()) {
+            let named = |parameter: &Parameter| parameter.name == name;
             let behind = parameters[next..]
                 .iter()
                 .position(named)
@@ -203,11 +200,11 @@ impl Rule {
                 next = at + 1;
             }
         }
-        let lacks = |name: &String| !given.contains_key(name);
+        let lacks = |name: &String| given.get(name).is_none();
         if self.required & !seen != 0 || self.required_elsewhere.iter().any(lacks) {
             return Err(ErrorKind::MissingRequired);
         }
-        for (place, value) in places.iter().zip(given.values()) {
+        for (place, (_, value)) in places.iter().zip(given.iter()) {
             match parameters.get(usize::from(*place)) {
                 Some(parameter) => check_argument(parameter, value, language)?,
                 None => return Err(ErrorKind::UnexpectedParameter),
@@ -220,23 +217,23 @@ impl Rule {
     }
 
     /// The same for calls of any size.
-    fn check_many(&self, given: &Map, language: Language) -> Result<(), ErrorKind> {
+    fn check_many(&self, given: &Arguments<'_>, language: Language) -> Result<(), ErrorKind> {
         if self
             .document
             .required
             .iter()
-            .any(|name| !given.contains_key(name))
+            .any(|name| given.get(name).is_none())
         {
             return Err(ErrorKind::MissingRequired);
         }
-        for (name, value) in given {
-            let parameter = self.document.parameters.iter().find(|p| p.name == *name);
+        for (name, value) in given.iter() {
+            let parameter = self.document.parameters.iter().find(|p| p.name == name);
             match parameter {
                 Some(parameter) => check_argument(parameter, value, language)?,
                 None => return Err(ErrorKind::UnexpectedParameter),
             }
         }
-        let missing = |(name, optional): &&(String, bool)| !optional && !given.contains_key(name);
+        let missing = |(name, optional): &&(String, bool)| !optional && given.get(name).is_none();
         match self.answer.names.iter().find(missing) {
             Some(_) => Err(ErrorKind::MissingOptional),
             None => Ok(()),
@@ -253,7 +250,12 @@ fn check_argument(
     let mut value = value;
     match language {
         Language::Python => {
-            if parameter.declared == "float"
+            if parameter.declared == "tuple"
+                && let Some(items) = foreign::elements(value)
+            {
+                converted = Value::List(items.to_vec());
+                value = &converted;
+            } else if parameter.declared == "float"
                 && let Some(float) = integer_as_float(value)?
             {
                 converted = Value::Float(float);

@@ -8,6 +8,7 @@ use super::execute::World;
 use super::item::{Item, Scenario};
 use super::output::{self, decode_executable, is_empty_step};
 use super::prompt::{Message, Prompt, Role};
+use super::prompting::{Mode, decode_prompted_executable};
 use super::py::{Py, Reply};
 use super::verdict::{ErrorKind, Verdict};
 
@@ -60,18 +61,19 @@ pub(super) fn load_world(
 
 impl Truth {
     fn replay(item: &Item, scenario: &Scenario, setting: &Setting) -> Self {
-        let load = |side| load_world(scenario, setting, side, &item.id).ok();
-        let turns = load(TRUTH_SIDE).map(|mut world| {
+        // Both sides begin with the same values, which they share until one of them changes.
+        let truth = load_world(scenario, setting, TRUTH_SIDE, &item.id).ok();
+        let initial = truth
+            .as_ref()
+            .map(|world| world.renamed(MODEL_SIDE, &item.id));
+        let turns = truth.map(|mut world| {
             let turn = |calls: &Vec<String>| TruthTurn {
                 responses: calls.iter().map(|call| world.execute(call)).collect(),
                 state: world.clone(),
             };
             scenario.truth.iter().map(turn).collect()
         });
-        Self {
-            turns,
-            initial: load(MODEL_SIDE),
-        }
+        Self { turns, initial }
     }
 }
 
@@ -120,7 +122,7 @@ pub struct ClassState {
 }
 
 fn truth<'a>(item: &'a Item, setting: &Setting) -> Option<&'a Truth> {
-    let scenario = item.dialogue.as_ref()?;
+    let scenario = item.scenario()?;
     Some(
         scenario
             .replay
@@ -128,10 +130,23 @@ fn truth<'a>(item: &'a Item, setting: &Setting) -> Option<&'a Truth> {
     )
 }
 
+/// The call strings of an answer.
+pub(super) fn decode(mode: Mode, text: &str) -> Result<Vec<String>, ErrorKind> {
+    match mode {
+        Mode::FunctionCalling => decode_executable(text).map_err(|_| ErrorKind::DecoderFailed),
+        Mode::Prompting => decode_prompted_executable(text),
+    }
+}
+
 /// Checks the texts of a dialogue: turns of steps.
-pub(super) fn check_texts(item: &Item, setting: &Setting, turns: &[Vec<String>]) -> Verdict {
+pub(super) fn check_texts(
+    item: &Item,
+    setting: &Setting,
+    mode: Mode,
+    turns: &[Vec<String>],
+) -> Verdict {
     let decode = |steps: &Vec<String>| -> Vec<Vec<String>> {
-        let calls = steps.iter().filter_map(|text| decode_executable(text).ok());
+        let calls = steps.iter().filter_map(|text| decode(mode, text).ok());
         calls.filter(|calls| !is_empty_step(calls)).collect()
     };
     check_calls(item, setting, &turns.iter().map(decode).collect::<Vec<_>>())
@@ -139,7 +154,7 @@ pub(super) fn check_texts(item: &Item, setting: &Setting, turns: &[Vec<String>])
 
 /// Checks the decoded calls of a dialogue: turns of steps of call strings.
 pub(super) fn check_calls(item: &Item, setting: &Setting, turns: &[Vec<Vec<String>>]) -> Verdict {
-    let Some(scenario) = &item.dialogue else {
+    let Some(scenario) = item.scenario() else {
         return ErrorKind::CheckerRaised.into();
     };
     if turns.len() != scenario.truth.len() {
@@ -193,9 +208,10 @@ pub struct ExplainedTurn {
 pub(super) fn explain(
     item: &Item,
     setting: &Setting,
+    mode: Mode,
     turns: &[Vec<String>],
 ) -> Option<Vec<ExplainedTurn>> {
-    let scenario = item.dialogue.as_ref()?;
+    let scenario = item.scenario()?;
     let replayed = truth(item, setting)?;
     let (accepted, initial) = (replayed.turns.as_ref()?, replayed.initial.as_ref()?);
     let mut world = initial.clone();
@@ -203,7 +219,7 @@ pub(super) fn explain(
     let mut explained = Vec::new();
     for (index, truth) in accepted.iter().enumerate() {
         let steps = turns.get(index).map_or(&[][..], Vec::as_slice);
-        let calls = steps.iter().filter_map(|text| decode_executable(text).ok());
+        let calls = steps.iter().filter_map(|text| decode(mode, text).ok());
         let calls: Vec<(String, String)> = calls
             .flatten()
             .map(|call| {
@@ -271,6 +287,7 @@ enum State {
 pub struct Dialogue<'a> {
     item: &'a Item,
     setting: Setting,
+    mode: Mode,
     world: World,
     prompt: Prompt,
     turn: usize,
@@ -283,18 +300,17 @@ impl<'a> Dialogue<'a> {
     pub(super) fn new(
         item: &'a Item,
         setting: Setting,
+        mode: Mode,
         documents: Vec<starling_text::json::Value>,
     ) -> Option<Self> {
-        let scenario = item.dialogue.as_ref()?;
+        let scenario = item.scenario()?;
         let world = load_world(scenario, &setting, INFERENCE_SIDE, &item.id).ok()?;
         let mut dialogue = Self {
             item,
             setting,
+            mode,
             world,
-            prompt: Prompt {
-                documents,
-                messages: Vec::new(),
-            },
+            prompt: Prompt::new(mode, documents, Vec::new()),
             turn: 0,
             steps: 0,
             texts: Vec::new(),
@@ -331,11 +347,14 @@ impl<'a> Dialogue<'a> {
             return;
         }
         let completion = output::read(raw);
-        self.prompt.messages.push(Message::assistant(&completion));
+        self.prompt.messages.push(match self.mode {
+            Mode::FunctionCalling => Message::assistant(&completion),
+            Mode::Prompting => Message::prompted(&completion),
+        });
         if let Some(steps) = self.texts.last_mut() {
             steps.push(completion.cleaned.to_owned());
         }
-        let calls = match decode_executable(completion.cleaned) {
+        let calls = match decode(self.mode, completion.cleaned) {
             Ok(calls) if !is_empty_step(&calls) => calls,
             _ => return self.end_turn(),
         };
@@ -354,12 +373,8 @@ impl<'a> Dialogue<'a> {
     fn begin_turn(&mut self) {
         self.steps = 0;
         self.texts.push(Vec::new());
-        let held_out = self
-            .item
-            .dialogue
-            .as_ref()
-            .and_then(|s| s.held_out.get(&self.turn));
-        match (held_out, self.item.turns.get(self.turn)) {
+        let held_out = self.item.held_out(self.turn);
+        match (held_out, self.item.turns().get(self.turn)) {
             (Some(documents), _) => {
                 let list: Vec<Py> = documents.iter().map(Py::from).collect();
                 let text = format!("{}\n{ADDED}", super::py::repr(&list.into()));
@@ -372,7 +387,7 @@ impl<'a> Dialogue<'a> {
 
     fn end_turn(&mut self) {
         self.turn += 1;
-        match self.turn < self.item.turns.len() {
+        match self.turn < self.item.turns().len() {
             true => self.begin_turn(),
             false => self.state = State::Done,
         }
@@ -387,7 +402,7 @@ impl<'a> Dialogue<'a> {
     pub fn verdict(&self) -> Verdict {
         match self.state {
             State::Failed => ErrorKind::InferenceError.into(),
-            _ => check_texts(self.item, &self.setting, &self.texts),
+            _ => check_texts(self.item, &self.setting, self.mode, &self.texts),
         }
     }
 }

@@ -7,6 +7,7 @@
 use starling_text::pycall::{self, Call, Expr};
 
 use super::backend::{Class, Instance, MethodId, method};
+use super::plain;
 use super::py::{Class as Raised, Py, Raise, Reply, evaluate, response};
 
 /// Names that the benchmark refuses to call.
@@ -46,6 +47,11 @@ impl World {
             called: 0,
             responded: 0,
         }
+    }
+
+    /// The same instances under other names.
+    pub(crate) fn renamed(&self, side: &str, id: &str) -> Self {
+        Self::new(self.instances.clone(), side, id)
     }
 
     fn method(&self, name: &str) -> Option<(usize, MethodId)> {
@@ -88,6 +94,21 @@ impl World {
     }
 
     fn evaluate(&mut self, call: &str) -> Reply {
+        match self.plain(call) {
+            Some(reply) => reply,
+            None => self.evaluate_any(call),
+        }
+    }
+
+    /// Calls a method with literals, if the text is nothing else.
+    fn plain(&mut self, call: &str) -> Option<Reply> {
+        let (name, arguments) = plain::split(call)?;
+        let (at, method) = self.method(name)?;
+        let arguments = plain::bind(arguments, method.parameters())?;
+        (!REFUSED.contains(&name)).then(|| self.instances[at].1.run(method, arguments))
+    }
+
+    fn evaluate_any(&mut self, call: &str) -> Reply {
         let text = self.rewrite(call);
         refuse(&text)?;
         if text.contains('\0') {
@@ -206,4 +227,79 @@ fn syntax_error(text: &str, error: &pycall::SyntaxError) -> Raise {
         Raised::Other,
         format!("{} (<string>, line {line})", error.kind),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bfcl, Class, Source};
+    use starling_text::json::Value;
+
+    #[test]
+    fn plain_calls_are_evaluated_as_any_call_is() {
+        let bfcl = Bfcl::open(Source::Embedded).expect("data");
+        let mut plain = 0;
+        for call in [
+            "add(a=1,b=2)",
+            "add(1,2)",
+            "add(1, b = -2.50)",
+            "add( a=1 , b=2 , )",
+            "add(1,2,3)",
+            "add(1,a=1)",
+            "add(a=1,a=2)",
+            "add(a=1,1)",
+            "add(a=1)",
+            "add(c=1)",
+            "add(a==1,b=2)",
+            "add(a=01,b=2)",
+            "add(a=1.,b=2)",
+            "add(a=-0,b=-0.0)",
+            "add(a=1e3,b=2)",
+            "add(a=True,b=None)",
+            "add(a=Truer,b=None)",
+            "add(a='x',b='y')",
+            "add(a='x''z',b='y')",
+            "add(a='',b=''' ')",
+            "add(a='\\n',b='y')",
+            "add(a='\\0',b='y')",
+            "add(a='é',b=\"it's\")",
+            "add(a=123456789012345678901,b=1)",
+            "mean(numbers=[1,2.5,3,])",
+            "mean(numbers=[])",
+            "mean(numbers=[1,'x'])",
+            "mean(numbers=[1 2])",
+            "mean(numbers=[[1],{'a':1,'a':2,'b':[None]}])",
+            "mean(numbers={'a' : 1, })",
+            "mean(numbers={1:2})",
+            "mean({'a':'b'})",
+            "mean([1,2])x",
+            "mean([1,2]",
+            "mean",
+            "mean(numbers=[1]) ",
+            " mean(numbers=[1])",
+            "mean (numbers=[1])",
+            "mean(numbers='sum (')",
+            "absolute_value(number=-5)",
+            "absolute_value(number=- 5)",
+            "absolute_value(number=--5)",
+            "round_number(number=2.675)",
+            "round_number(2.5,)",
+            "round_number(,)",
+            "nothing(a=1)",
+            "print(1)",
+            "",
+        ] {
+            let sandbox = || {
+                bfcl.sandbox(Class::Math, &Value::Null, false)
+                    .expect("a sandbox")
+            };
+            let mut quick = sandbox();
+            let Some(found) = quick.0.plain(call) else {
+                continue;
+            };
+            plain += 1;
+            let whole = sandbox().0.evaluate_any(call);
+            assert_eq!(format!("{found:?}"), format!("{whole:?}"), "{call}");
+        }
+        assert!(plain > 15, "{plain}");
+    }
 }

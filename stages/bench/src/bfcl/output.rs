@@ -2,15 +2,11 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-use starling_text::json::{self, Map, ParseErrorKind, Value};
+use starling_text::json::{self, ParseErrorKind, Value};
 use starling_text::python;
 
-use super::check::DecodedCall;
+use super::calls::{self, Block, DecodedCall, Given};
 use super::verdict::ErrorKind;
-
-const OPEN: &str = "<tool_call>\n";
-const CLOSE: &str = "\n</tool_call>";
 
 /// The answer cannot be decoded; the benchmark's handler raises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,19 +49,7 @@ pub(super) fn split_thoughts(text: &str) -> Option<(&str, &str)> {
 
 /// The JSON values between tool-call tags; what is no JSON is skipped.
 pub fn tool_calls(text: &str) -> Vec<Value> {
-    let mut calls = Vec::new();
-    let close = memmem::Finder::new(CLOSE);
-    let mut at = 0;
-    while let Some(open) = memmem::find(&text.as_bytes()[at..], OPEN.as_bytes()) {
-        let start = at + open + OPEN.len();
-        // Where nothing closes this tag, nothing closes a later one.
-        let Some(length) = close.find(&text.as_bytes()[start..]) else {
-            break;
-        };
-        calls.extend(loads(&text[start..start + length]));
-        at = start + length + CLOSE.len();
-    }
-    calls
+    calls::values(text).collect()
 }
 
 /// `json.loads`, where half a surrogate pair is replaced by a character that no text has.
@@ -115,38 +99,39 @@ fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// [`Undecodable`] when a tool call is no object, lacks its name or arguments, or these cannot be used.
-pub fn decode_calls(text: &str) -> Result<Vec<DecodedCall>, Undecodable> {
-    tool_calls(text).into_iter().map(decode_call).collect()
+pub fn decode_calls(text: &str) -> Result<Vec<DecodedCall<'_>>, Undecodable> {
+    calls::blocks(text).map(decode_call).collect()
 }
 
-fn decode_call(call: Value) -> Result<DecodedCall, Undecodable> {
-    let Value::Dict(mut call) = call else {
+fn decode_call(block: Block<'_>) -> Result<DecodedCall<'_>, Undecodable> {
+    let Block::Object {
+        name: Some(name),
+        arguments: Some(Given::Object(arguments)),
+    } = block
+    else {
         return Err(Undecodable);
     };
-    let name = match call.swap_remove("name").ok_or(Undecodable)? {
-        Value::Str(name) => Some(name),
+    let name = match name {
+        Value::Str(name) => Some(Cow::Owned(name)),
         Value::List(_) | Value::Dict(_) => return Err(Undecodable),
         _ => None,
     };
-    match call.swap_remove("arguments") {
-        Some(Value::Dict(arguments)) => Ok(DecodedCall { name, arguments }),
-        _ => Err(Undecodable),
-    }
+    Ok(DecodedCall { name, arguments })
 }
 
 /// Reads calls that were decoded elsewhere: a list of objects with one key, whose value is an object.
 ///
 /// # Errors
 /// [`ErrorKind::DecoderWrongOutputFormat`] for anything else.
-pub fn decoded_calls(value: &Value) -> Result<Vec<DecodedCall>, ErrorKind> {
-    let call = |call: &Value| {
+pub fn decoded_calls(value: &Value) -> Result<Vec<DecodedCall<'_>>, ErrorKind> {
+    fn call(call: &Value) -> Option<DecodedCall<'_>> {
         let call = call.as_dict().filter(|call| call.len() == 1)?;
         let (name, arguments) = call.first()?;
         Some(DecodedCall {
-            name: Some(name.clone()),
-            arguments: arguments.as_dict()?.clone(),
+            name: Some(Cow::Borrowed(name)),
+            arguments: arguments.as_dict()?.into(),
         })
-    };
+    }
     value
         .as_list()
         .and_then(|calls| calls.iter().map(call).collect())
@@ -158,23 +143,28 @@ pub fn decoded_calls(value: &Value) -> Result<Vec<DecodedCall>, ErrorKind> {
 /// # Errors
 /// [`Undecodable`], as for [`decode_calls`]; arguments may also be a string that holds a JSON object.
 pub fn decode_executable(text: &str) -> Result<Vec<String>, Undecodable> {
-    tool_calls(text).iter().map(call_string).collect()
+    calls::blocks(text).map(call_string).collect()
 }
 
-fn call_string(call: &Value) -> Result<String, Undecodable> {
-    let call = call.as_dict().ok_or(Undecodable)?;
-    let name = match call.get("name").ok_or(Undecodable)? {
+fn call_string(block: Block<'_>) -> Result<String, Undecodable> {
+    let Block::Object {
+        name: Some(name),
+        arguments: Some(given),
+    } = block
+    else {
+        return Err(Undecodable);
+    };
+    let name = match &name {
         Value::List(_) | Value::Dict(_) => return Err(Undecodable),
         name => python::str(name),
     };
-    let parsed;
-    let arguments: &Map = match call.get("arguments").ok_or(Undecodable)? {
-        Value::Dict(arguments) => arguments,
-        Value::Str(text) => {
-            parsed = loads(text).ok_or(Undecodable)?;
-            parsed.as_dict().ok_or(Undecodable)?
-        }
-        _ => return Err(Undecodable),
+    let arguments = match given {
+        Given::Object(arguments) => arguments,
+        Given::Other(Value::Str(text)) => match loads(&text) {
+            Some(Value::Dict(arguments)) => arguments.into(),
+            _ => return Err(Undecodable),
+        },
+        Given::Other(_) => return Err(Undecodable),
     };
     let mut out = String::with_capacity(64);
     out.push_str(&name);

@@ -8,6 +8,7 @@ use starling_text::python;
 
 use super::document::ascii_json;
 use super::output::{Completion, split_thoughts};
+use super::prompting::{self, Mode};
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,14 @@ impl Message {
         }
     }
 
+    /// The message that a completion leaves in the history in prompting mode.
+    pub(super) fn prompted(completion: &Completion<'_>) -> Self {
+        Self {
+            reasoning: completion.reasoning.to_owned(),
+            ..Self::new(Role::Assistant, completion.cleaned)
+        }
+    }
+
     /// The message that a completion leaves in the history: text beside tool calls is lost.
     pub fn assistant(completion: &Completion<'_>) -> Self {
         let content = match completion.tool_calls.is_empty() {
@@ -97,6 +106,26 @@ const INSTRUCTION: &str = "\n</tools>\n\nFor each function call, return a json o
     {\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n";
 
 impl Prompt {
+    /// The first query of a dialogue. In prompting mode the documents are in the system message, before what the data
+    /// say there.
+    pub(super) fn new(mode: Mode, documents: Vec<Value>, mut messages: Vec<Message>) -> Self {
+        if mode == Mode::FunctionCalling {
+            return Self {
+                documents,
+                messages,
+            };
+        }
+        let system = prompting::system(&documents);
+        match messages.first_mut().filter(|m| m.role == Role::System) {
+            Some(leading) => leading.content = format!("{system}\n\n{}", leading.content),
+            None => messages.insert(0, Message::new(Role::System, system)),
+        }
+        Self {
+            documents: Vec::new(),
+            messages,
+        }
+    }
+
     /// The text to complete.
     ///
     /// # Errors

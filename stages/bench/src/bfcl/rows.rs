@@ -118,7 +118,7 @@ impl Bfcl {
         let calls = match decoded_calls(output) {
             Ok(calls) => calls,
             Err(kind) if item.category.has_answers() => return kind.into(),
-            Err(_) => Vec::<DecodedCall>::new(),
+            Err(_) => Vec::<DecodedCall<'_>>::new(),
         };
         match item.category.kind() {
             Kind::Irrelevance if !calls.is_empty() => ErrorKind::IrrelevanceSuccess.into(),

@@ -1,5 +1,7 @@
 //! `json.loads`: a recursive-descent reader with Python's exact idea of what is well formed.
 
+use std::borrow::Cow;
+
 use num_bigint::BigInt;
 use thiserror::Error;
 
@@ -112,6 +114,45 @@ pub fn parse_members(text: &str, mut each: impl FnMut(&str, Value)) -> Result<bo
     Ok(is_object)
 }
 
+/// What [`parse_parts`] hands out of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part<'a> {
+    /// A member of the object.
+    Member(Cow<'a, str>, Value),
+    /// An object begins under the name whose members are handed out singly.
+    Opened,
+    /// A member of that object.
+    Inner(Cow<'a, str>, Value),
+}
+
+/// Reads the JSON value that a text begins with and, where it is an object, hands out its members one after the
+/// other; an object under the name `inner` is handed out by its own members. Nothing is built that is not handed
+/// out, and a name that occurs twice is handed out twice. White space may stand before the value.
+///
+/// Answers whether the value is an object, and the offset behind it.
+///
+/// # Errors
+/// As [`parse`], also after members were handed out; text behind the value is none.
+pub fn parse_parts<'a>(
+    text: &'a str,
+    inner: &str,
+    mut each: impl FnMut(Part<'a>),
+) -> Result<(bool, usize), ParseError> {
+    let mut reader = Reader {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    reader.skip_space();
+    let is_object = reader.peek() == Some(b'{');
+    if is_object {
+        reader.parts(inner, &mut each)?;
+    } else {
+        let _other = reader.value(0)?;
+    }
+    Ok((is_object, reader.at))
+}
+
 /// The name of a member: a part of the text, or what its escapes stand for.
 enum Name<'a> {
     Plain(&'a str),
@@ -141,6 +182,15 @@ fn plain(bytes: &[u8]) -> usize {
     }
     let end = |&byte: &u8| byte == b'"' || byte == b'\\' || byte < 0x20;
     at + rest.iter().position(end).unwrap_or(rest.len())
+}
+
+impl<'a> Name<'a> {
+    fn into_cow(self) -> Cow<'a, str> {
+        match self {
+            Self::Plain(name) => Cow::Borrowed(name),
+            Self::Escaped(name) => Cow::Owned(name),
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -238,25 +288,55 @@ impl<'a> Reader<'a> {
         Ok(Value::Dict(map))
     }
 
+    fn parts(&mut self, inner: &str, each: &mut impl FnMut(Part<'a>)) -> Result<(), ParseError> {
+        self.enter(0)?;
+        if self.eat(b'}') {
+            return Ok(());
+        }
+        loop {
+            let name = self.member_name()?.into_cow();
+            if name == inner && self.peek() == Some(b'{') {
+                each(Part::Opened);
+                self.members(1, |name, value| each(Part::Inner(name.into_cow(), value)))?;
+            } else {
+                each(Part::Member(name, self.value(1)?));
+            }
+            self.skip_space();
+            if self.eat(b'}') {
+                return Ok(());
+            }
+            if !self.eat(b',') {
+                return Err(self.error(ParseErrorKind::ExpectedComma));
+            }
+            self.skip_space();
+        }
+    }
+
+    /// Reads a name and what stands between it and its value.
+    fn member_name(&mut self) -> Result<Name<'a>, ParseError> {
+        if !self.eat(b'"') {
+            return Err(self.error(ParseErrorKind::ExpectedName));
+        }
+        let name = self.name()?;
+        self.skip_space();
+        if !self.eat(b':') {
+            return Err(self.error(ParseErrorKind::ExpectedColon));
+        }
+        self.skip_space();
+        Ok(name)
+    }
+
     fn members(
         &mut self,
         depth: usize,
-        mut each: impl FnMut(Name<'_>, Value),
+        mut each: impl FnMut(Name<'a>, Value),
     ) -> Result<(), ParseError> {
         self.enter(depth)?;
         if self.eat(b'}') {
             return Ok(());
         }
         loop {
-            if !self.eat(b'"') {
-                return Err(self.error(ParseErrorKind::ExpectedName));
-            }
-            let name = self.name()?;
-            self.skip_space();
-            if !self.eat(b':') {
-                return Err(self.error(ParseErrorKind::ExpectedColon));
-            }
-            self.skip_space();
+            let name = self.member_name()?;
             let value = self.value(depth + 1)?;
             each(name, value);
             self.skip_space();

@@ -9,7 +9,7 @@ const MAX_HEIGHT: u32 = 320;
 
 /// How much an output's expressions may still build, in bytes or elements. Without a bound, ten
 /// characters could fill the memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Budget(u64);
 
 impl Default for Budget {

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 pub(crate) use eval::{Budget, eval, negate, truthy};
 pub(crate) use ops::binary as arithmetic;
-pub(crate) use parse::{is_keyword, parse};
+pub(crate) use parse::{Parser, is_keyword, parse};
 pub(crate) use print::{write_repr, write_str};
 pub(crate) use unparse::{unparse, unparse_index};
 pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup};

@@ -18,15 +18,7 @@ const MAX_NESTING: u32 = 400;
 /// Python's parser cannot build a much higher tree (`1+1+1+...`, `a.b.c...`).
 const MAX_HEIGHT: u32 = 2_500;
 
-/// Python's reserved words; nothing else is barred from being a name.
-const KEYWORDS: [&str; 35] = [
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
-    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
-    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while",
-    "with", "yield",
-];
-
-pub(super) type Parsed<'a> = Result<Expr<'a>, Reject>;
+pub(crate) type Parsed<'a> = Result<Expr<'a>, Reject>;
 
 /// Parses a whole text as one expression; a bare `a, b` is a tuple.
 pub(crate) fn parse(text: &str) -> Parsed<'_> {
@@ -40,17 +32,60 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
     Ok(expr)
 }
 
-pub(crate) fn is_keyword(word: &str) -> bool {
-    KEYWORDS.binary_search(&word).is_ok()
+/// Whether the byte can be part of a name, as far as a byte can tell.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-pub(super) struct Parser<'a> {
+/// Whether this is one of Python's reserved words; nothing else is barred from being a name.
+pub(crate) fn is_keyword(word: &str) -> bool {
+    matches!(
+        word,
+        "False"
+            | "None"
+            | "True"
+            | "and"
+            | "as"
+            | "assert"
+            | "async"
+            | "await"
+            | "break"
+            | "class"
+            | "continue"
+            | "def"
+            | "del"
+            | "elif"
+            | "else"
+            | "except"
+            | "finally"
+            | "for"
+            | "from"
+            | "global"
+            | "if"
+            | "import"
+            | "in"
+            | "is"
+            | "lambda"
+            | "nonlocal"
+            | "not"
+            | "or"
+            | "pass"
+            | "raise"
+            | "return"
+            | "try"
+            | "while"
+            | "with"
+            | "yield"
+    )
+}
+
+pub(crate) struct Parser<'a> {
     pub(super) text: &'a str,
-    pub(super) pos: usize,
+    pub(crate) pos: usize,
     brackets: u32,
     nesting: u32,
     /// Height of the tree that was parsed last.
-    pub(super) height: u32,
+    pub(crate) height: u32,
 }
 
 impl<'a> Parser<'a> {
@@ -61,6 +96,15 @@ impl<'a> Parser<'a> {
             brackets: 0,
             nesting: 0,
             height: 0,
+        }
+    }
+
+    /// A parser that begins at a place of the text where so many brackets are open.
+    pub(crate) fn within(text: &'a str, pos: usize, brackets: u32) -> Self {
+        Self {
+            pos,
+            brackets,
+            ..Self::new(text)
         }
     }
 
@@ -89,7 +133,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Skips what may stand between two tokens.
-    pub(super) fn skip(&mut self) {
+    pub(crate) fn skip(&mut self) {
         while let Some(byte) = self.byte(0) {
             match byte {
                 b' ' | b'\t' | 0x0c => self.pos += 1,
@@ -194,10 +238,7 @@ impl<'a> Parser<'a> {
         self.skip();
         let bytes = self.text.as_bytes();
         let mut end = self.pos;
-        while bytes
-            .get(end)
-            .is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80)
-        {
+        while bytes.get(end).is_some_and(|byte| is_word(*byte)) {
             end += 1;
         }
         let word = &self.text[self.pos..end];
@@ -209,7 +250,11 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn at_keyword(&mut self, keyword: &str) -> bool {
-        self.word() == keyword
+        self.skip();
+        // Asked at every level of every expression: the first byte nearly always answers.
+        let rest = &self.text.as_bytes()[self.pos..];
+        rest.starts_with(keyword.as_bytes())
+            && !rest.get(keyword.len()).is_some_and(|byte| is_word(*byte))
     }
 
     pub(super) fn take_keyword(&mut self, keyword: &str) -> bool {
@@ -285,7 +330,7 @@ impl<'a> Parser<'a> {
         Ok(Expr::Tuple(items))
     }
 
-    pub(super) fn expression(&mut self) -> Parsed<'a> {
+    pub(crate) fn expression(&mut self) -> Parsed<'a> {
         if self.at_keyword("lambda") {
             return self.nested(Self::lambda);
         }
@@ -368,6 +413,11 @@ impl<'a> Parser<'a> {
             ("<", CompareOp::Less),
             (">", CompareOp::Greater),
         ];
+        self.skip();
+        // What begins none of the operators is seen at its first byte.
+        if !matches!(self.byte(0)?, b'=' | b'!' | b'<' | b'>' | b'i' | b'n') {
+            return None;
+        }
         let word = self.word();
         if word.is_empty() {
             let found = SYMBOLS

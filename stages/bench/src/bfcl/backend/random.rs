@@ -1,6 +1,7 @@
 //! The Mersenne Twister MT19937, seeded and read as CPython's `random` does.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use num_bigint::BigInt;
 
@@ -15,14 +16,31 @@ const SHIFT: usize = 397;
 #[derive(Clone)]
 pub(super) struct Random {
     key: Vec<u32>,
-    state: Option<Box<State>>,
+    state: Option<State>,
 }
+
+type Block = [u32; SIZE];
 
 #[derive(Clone)]
 struct State {
-    words: [u32; SIZE],
+    words: Words,
     next: usize,
 }
+
+/// The block of words that is being read.
+#[derive(Clone)]
+enum Words {
+    /// The first one of a seed that classes have by default.
+    Shared(&'static Block),
+    Own(Box<Block>),
+}
+
+/// Seeds that classes have by default, with the first block of each once it was asked for.
+static DEFAULTS: [(u32, OnceLock<Box<Block>>); 3] = [
+    (200_191, OnceLock::new()),
+    (1_053_520, OnceLock::new()),
+    (141_053, OnceLock::new()),
+];
 
 impl fmt::Debug for Random {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,9 +67,7 @@ impl Random {
 
     fn word(&mut self) -> u32 {
         let key = &self.key;
-        self.state
-            .get_or_insert_with(|| Box::new(State::by_key(key)))
-            .word()
+        self.state.get_or_insert_with(|| State::of(key)).word()
     }
 
     /// `k` random bits, `k` from 1 to 63.
@@ -83,67 +99,91 @@ impl Random {
     }
 }
 
-impl State {
-    fn by_seed(seed: u32) -> Self {
-        let mut words = [0; SIZE];
-        words[0] = seed;
-        for i in 1..SIZE {
-            let last: u32 = words[i - 1];
-            words[i] = (last ^ (last >> 30))
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(i as u32);
-        }
-        Self { words, next: SIZE }
+fn by_seed(seed: u32) -> Box<Block> {
+    let mut words = Box::new([0; SIZE]);
+    words[0] = seed;
+    for i in 1..SIZE {
+        let last: u32 = words[i - 1];
+        words[i] = (last ^ (last >> 30))
+            .wrapping_mul(1_812_433_253)
+            .wrapping_add(i as u32);
     }
+    words
+}
 
-    fn by_key(key: &[u32]) -> Self {
-        let mut state = Self::by_seed(19_650_218);
-        let words = &mut state.words;
-        let (mut i, mut j) = (1, 0);
-        let mix = |word: u32| word ^ (word >> 30);
-        for _ in 0..SIZE.max(key.len()) {
-            words[i] = (words[i] ^ mix(words[i - 1]).wrapping_mul(1_664_525))
-                .wrapping_add(key[j])
-                .wrapping_add(j as u32);
-            i += 1;
-            j = (j + 1) % key.len();
-            if i == SIZE {
-                words[0] = words[SIZE - 1];
-                i = 1;
-            }
+fn by_key(key: &[u32]) -> Box<Block> {
+    let mut words = by_seed(19_650_218);
+    let (mut i, mut j) = (1, 0);
+    let mix = |word: u32| word ^ (word >> 30);
+    for _ in 0..SIZE.max(key.len()) {
+        words[i] = (words[i] ^ mix(words[i - 1]).wrapping_mul(1_664_525))
+            .wrapping_add(key[j])
+            .wrapping_add(j as u32);
+        i += 1;
+        j = (j + 1) % key.len();
+        if i == SIZE {
+            words[0] = words[SIZE - 1];
+            i = 1;
         }
-        for _ in 1..SIZE {
-            words[i] =
-                (words[i] ^ mix(words[i - 1]).wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
-            i += 1;
-            if i == SIZE {
-                words[0] = words[SIZE - 1];
-                i = 1;
-            }
+    }
+    for _ in 1..SIZE {
+        words[i] =
+            (words[i] ^ mix(words[i - 1]).wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
+        i += 1;
+        if i == SIZE {
+            words[0] = words[SIZE - 1];
+            i = 1;
         }
-        words[0] = 0x8000_0000;
-        state
+    }
+    words[0] = 0x8000_0000;
+    words
+}
+
+fn twist(words: &mut Block) {
+    for i in 0..SIZE {
+        let joined = (words[i] & 0x8000_0000) | (words[(i + 1) % SIZE] & 0x7fff_ffff);
+        let twisted = (joined >> 1) ^ if joined & 1 == 1 { 0x9908_b0df } else { 0 };
+        words[i] = words[(i + SHIFT) % SIZE] ^ twisted;
+    }
+}
+
+impl State {
+    /// The beginning of the stream of a key.
+    fn of(key: &[u32]) -> Self {
+        let first = || {
+            let mut words = by_key(key);
+            twist(&mut words);
+            words
+        };
+        let shared = DEFAULTS.iter().find(|(seed, _)| key == [*seed]);
+        let words = match shared {
+            Some((_, block)) => Words::Shared(block.get_or_init(first)),
+            None => Words::Own(first()),
+        };
+        Self { words, next: 0 }
     }
 
     fn word(&mut self) -> u32 {
         if self.next >= SIZE {
-            self.twist();
+            let mut words = match &self.words {
+                Words::Shared(words) => Box::new(**words),
+                Words::Own(words) => words.clone(),
+            };
+            twist(&mut words);
+            *self = Self {
+                words: Words::Own(words),
+                next: 0,
+            };
         }
-        let mut word = self.words[self.next];
+        let mut word = match &self.words {
+            Words::Shared(words) => words[self.next],
+            Words::Own(words) => words[self.next],
+        };
         self.next += 1;
         word ^= word >> 11;
         word ^= (word << 7) & 0x9d2c_5680;
         word ^= (word << 15) & 0xefc6_0000;
         word ^ (word >> 18)
-    }
-
-    fn twist(&mut self) {
-        for i in 0..SIZE {
-            let joined = (self.words[i] & 0x8000_0000) | (self.words[(i + 1) % SIZE] & 0x7fff_ffff);
-            let twisted = (joined >> 1) ^ if joined & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.words[i] = self.words[(i + SHIFT) % SIZE] ^ twisted;
-        }
-        self.next = 0;
     }
 }
 

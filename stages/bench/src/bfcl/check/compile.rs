@@ -5,6 +5,7 @@ use starling_text::python;
 
 use super::value::standardise;
 use crate::bfcl::category::Language;
+use crate::bfcl::prompting::foreign;
 
 /// The Python type of a value; compared exactly, so that a boolean is no integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(super) enum Type {
     Dict,
     /// Declared by a Java document; no JSON value has it.
     Set,
+    /// Of a Python value that JSON has no form for; nothing is declared so.
+    Foreign,
     /// A declared name that the language has no type for.
     Unknown,
 }
@@ -25,6 +28,7 @@ pub(super) enum Type {
 impl Type {
     pub(super) fn of(value: &Value) -> Self {
         match value {
+            Value::Float(_) | Value::List(_) if foreign::is(value) => Self::Foreign,
             Value::Null => Self::None,
             Value::Bool(_) => Self::Bool,
             Value::Int(_) | Value::BigInt(_) => Self::Int,

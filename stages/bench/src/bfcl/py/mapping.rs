@@ -43,6 +43,11 @@ impl Dict {
         self.iter().next()
     }
 
+    /// The entry of this place.
+    pub(crate) fn at(&self, place: usize) -> Option<(&Py, &Py)> {
+        self.entries.get(place).map(|(key, value)| (key, value))
+    }
+
     fn find(&self, key: &Py) -> Option<usize> {
         match &self.index {
             None => self.entries.iter().position(|(found, _)| eq(found, key)),

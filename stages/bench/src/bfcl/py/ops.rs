@@ -23,7 +23,7 @@ const MAX_JOINED: usize = 1 << 22;
 /// `a == b`
 pub(crate) fn eq(a: &Py, b: &Py) -> bool {
     match (a, b) {
-        (Py::Str(a), Py::Str(b)) => **a == **b,
+        (Py::Str(a), Py::Str(b)) => std::ptr::eq(&**a, &**b) || **a == **b,
         (Py::Int(a), Py::Int(b)) => a == b,
         (Py::None, Py::None) | (Py::Ellipsis, Py::Ellipsis) => true,
         (Py::List(a), Py::List(b)) | (Py::Tuple(a), Py::Tuple(b)) => {
@@ -32,8 +32,13 @@ pub(crate) fn eq(a: &Py, b: &Py) -> bool {
         (Py::Dict(a), Py::Dict(b)) => {
             Arc::ptr_eq(a, b)
                 || (a.len() == b.len()
-                    && a.iter()
-                        .all(|(key, a)| b.get(key).is_ok_and(|b| b.is_some_and(|b| eq(a, b)))))
+                    && a.iter().enumerate().all(|(at, (key, a))| {
+                        // Most have their keys in the same order.
+                        let beside = b.at(at).filter(|(found, _)| eq(found, key));
+                        let same = beside.map(|(_, value)| value);
+                        let same = same.or_else(|| b.get(key).ok().flatten());
+                        same.is_some_and(|b| eq(a, b))
+                    }))
         }
         (Py::Set(a), Py::Set(b)) => {
             a.len() == b.len() && a.iter().all(|a| b.iter().any(|b| eq(a, b)))

@@ -1,5 +1,8 @@
 //! Texts of values: `str`, `repr`, `json.dumps`, and the response that a call leaves.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use starling_text::json::{self as json_text, MAX_DIGITS};
 use starling_text::python;
 
@@ -112,26 +115,31 @@ fn write_bytes(out: &mut String, bytes: &[u8]) {
 /// `json.dumps(value)` with Python's defaults; `None` for what JSON has no form for.
 pub(crate) fn json(value: &Py) -> Option<String> {
     let mut out = String::with_capacity(64);
-    write_json(&mut out, value)?;
+    write_json(&mut out, value).ok()?;
     Some(out)
 }
 
-fn write_json(out: &mut String, value: &Py) -> Option<()> {
+/// Why a value has no JSON text.
+enum NoJson {
+    /// JSON has no form for a part of it.
+    Form,
+    /// An integer has more digits than Python writes.
+    LongInteger,
+}
+
+fn write_json(out: &mut String, value: &Py) -> Result<(), NoJson> {
     match value {
         Py::None => out.push_str("null"),
         Py::Bool(true) => out.push_str("true"),
         Py::Bool(false) => out.push_str("false"),
+        Py::Big(_) if has_long_integer(value) => return Err(NoJson::LongInteger),
         Py::Int(_) | Py::Big(_) => write_repr(out, value),
         Py::Float(float) => write_json_float(out, *float),
         Py::Str(text) => write_json_text(out, text),
-        Py::List(items) | Py::Tuple(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index > 0 { ", " } else { "" });
-                write_json(out, item)?;
-            }
-            out.push(']');
+        Py::List(items) if items.len() >= LONG_LIST && Arc::strong_count(items) > 1 => {
+            write_shared_list(out, items)?;
         }
+        Py::List(items) | Py::Tuple(items) => write_json_items(out, items)?,
         Py::Dict(dict) => {
             out.push('{');
             for (index, (key, value)) in dict.iter().enumerate() {
@@ -142,12 +150,54 @@ fn write_json(out: &mut String, value: &Py) -> Option<()> {
             }
             out.push('}');
         }
-        _ => return None,
+        _ => return Err(NoJson::Form),
     }
-    Some(())
+    Ok(())
 }
 
-fn write_json_key(out: &mut String, key: &Py) -> Option<()> {
+fn write_json_items(out: &mut String, items: &[Py]) -> Result<(), NoJson> {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        out.push_str(if index > 0 { ", " } else { "" });
+        write_json(out, item)?;
+    }
+    out.push(']');
+    Ok(())
+}
+
+/// Lists of this many elements that several values share are filler of the data, written again and again.
+const LONG_LIST: usize = 64;
+
+/// Texts of such lists that a thread keeps.
+const KEPT_LISTS: usize = 16;
+
+/// A list and its JSON text.
+type Written = (Arc<Vec<Py>>, Box<str>);
+
+thread_local! {
+    static LONG_LISTS: RefCell<Vec<Written>> = const { RefCell::new(Vec::new()) };
+}
+
+fn write_shared_list(out: &mut String, items: &Arc<Vec<Py>>) -> Result<(), NoJson> {
+    let known = LONG_LISTS.with_borrow(|lists| {
+        let found = lists.iter().find(|(list, _)| Arc::ptr_eq(list, items));
+        found.map(|(_, text)| out.push_str(text)).is_some()
+    });
+    if known {
+        return Ok(());
+    }
+    let start = out.len();
+    write_json_items(out, items)?;
+    LONG_LISTS.with_borrow_mut(|lists| {
+        if lists.len() == KEPT_LISTS {
+            lists.remove(0);
+        }
+        lists.push((Arc::clone(items), out[start..].into()));
+    });
+    Ok(())
+}
+
+fn write_json_key(out: &mut String, key: &Py) -> Result<(), NoJson> {
     match key {
         Py::Str(text) => write_json_text(out, text),
         Py::None | Py::Bool(_) | Py::Int(_) | Py::Big(_) | Py::Float(_) => {
@@ -155,9 +205,9 @@ fn write_json_key(out: &mut String, key: &Py) -> Option<()> {
             write_json(out, key)?;
             out.push('"');
         }
-        _ => return None,
+        _ => return Err(NoJson::Form),
     }
-    Some(())
+    Ok(())
 }
 
 fn write_json_float(out: &mut String, float: f64) {
@@ -172,13 +222,17 @@ fn write_json_float(out: &mut String, float: f64) {
 
 fn write_json_text(out: &mut String, text: &str) {
     out.push('"');
-    let mut written = 0;
-    for (at, c) in text.char_indices() {
-        if matches!(c, ' '..='~') && c != '"' && c != '\\' {
-            continue;
-        }
-        out.push_str(&text[written..at]);
-        written = at + c.len_utf8();
+    let mut rest = text;
+    loop {
+        let is_special = |byte: u8| !(b' '..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\');
+        let run = rest.bytes().position(is_special);
+        let run = run.unwrap_or(rest.len());
+        out.push_str(&rest[..run]);
+        rest = &rest[run..];
+        let Some(c) = rest.chars().next() else {
+            break;
+        };
+        rest = &rest[c.len_utf8()..];
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -194,7 +248,6 @@ fn write_json_text(out: &mut String, text: &str) {
             }
         }
     }
-    out.push_str(&text[written..]);
     out.push('"');
 }
 
@@ -204,14 +257,22 @@ fn write_json_text(out: &mut String, text: &str) {
 /// # Errors
 /// Where an integer has more digits than Python writes.
 pub(crate) fn response(value: &Py) -> Reply<String> {
-    if has_long_integer(value) {
+    let too_long = || {
         let text = format!("Exceeds the limit ({MAX_DIGITS} digits) for integer string conversion");
-        return Err(Raise::new(Class::Value, text));
+        Raise::new(Class::Value, text)
+    };
+    if let Py::Dict(_) = value {
+        let mut out = String::with_capacity(64);
+        match write_json(&mut out, value) {
+            Ok(()) => return Ok(out),
+            Err(NoJson::LongInteger) => return Err(too_long()),
+            Err(NoJson::Form) => {}
+        }
     }
-    Ok(match value {
-        Py::Dict(_) => json(value).unwrap_or_else(|| repr(value)),
-        other => str(other),
-    })
+    match has_long_integer(value) {
+        true => Err(too_long()),
+        false => Ok(str(value)),
+    }
 }
 
 fn has_long_integer(value: &Py) -> bool {
