@@ -3,7 +3,7 @@
 
     python3 -m venv venv && venv/bin/pip install tensorboard==2.21.0
     starling run p.toml
-    starling tensorboard p.toml --out boards          # or: "$(starling tensorboard)", also while a run runs
+    starling tensorboard -p p.toml --out boards         # or: "$(starling tensorboard)", also while a run runs
     venv/bin/python scripts/peers/tensorboard_read.py boards --curve train=.starling/…/curve
 
 Every curve given as STAGE=FILE (JSON lines with `update`) must be there with all of its figures, as floats. Exit 1
