@@ -385,17 +385,18 @@ impl Engine<'_> {
     /// The secrets of a stage by name, or what is missing.
     fn secrets(&self, index: usize) -> Result<Vec<(String, OsString)>, String> {
         let stage = &self.pipeline.stages[index];
-        let names = self
-            .registry
-            .get(&stage.kind)
-            .map(|kind| kind.secrets(&stage.params));
-        let value = |name: String| match self.options.secrets.get(&name) {
-            Some(value) => Ok((name, value.clone())),
-            None => Err(format!(
-                "the environment has no variable `{name}`, which the stage asks for"
-            )),
+        let Some(kind) = self.registry.get(&stage.kind) else {
+            return Ok(Vec::new());
         };
-        names.unwrap_or_default().into_iter().map(value).collect()
+        let value = |name: String| match self.options.secrets.get(&name) {
+            Some(value) => Some(Ok((name, value.clone()))),
+            None if kind.secrets_may_lack() => None,
+            None => Some(Err(format!(
+                "the environment has no variable `{name}`, which the stage asks for"
+            ))),
+        };
+        let names = kind.secrets(&stage.params).into_iter();
+        names.filter_map(value).collect()
     }
 
     /// A stage whose worker could not be started fails; workers that it has already are ended.

@@ -60,6 +60,8 @@ pub trait Stage: Send + Sync + 'static {
     const DETERMINISM: Determinism = Determinism::Everywhere;
     /// How it maps over its rows, if it does; its `run` calls [`StageContext::map_chunks`] with this.
     const CHUNKS: Option<Chunks> = None;
+    /// Whether a stage also runs when one of its [`Stage::secrets`] is not set: a public download needs no token.
+    const SECRETS_MAY_LACK: bool = false;
     /// Whether it puts its inputs side by side, so that they should be of one numerics class.
     const COMPARES: bool = false;
     /// The parameters: serde names in kebab-case, unknown ones denied, each documented.
@@ -159,6 +161,8 @@ pub trait Kind: Send + Sync {
     fn writes(&self, params: &serde_json::Value) -> Vec<&'static str>;
     /// See [`Stage::secrets`]; none when `params` are not this kind's.
     fn secrets(&self, params: &serde_json::Value) -> Vec<String>;
+    /// See [`Stage::SECRETS_MAY_LACK`].
+    fn secrets_may_lack(&self) -> bool;
     /// JSON schema of the parameters.
     fn schema(&self) -> serde_json::Value;
     /// Reads parameters; every mistake is reported.
@@ -253,6 +257,9 @@ impl<S: Stage> Kind for Erased<S> {
     fn writes(&self, params: &serde_json::Value) -> Vec<&'static str> {
         let all = || S::ports().outputs.iter().map(|o| o.name).collect();
         typed::<S>(params.clone()).map_or_else(|_| all(), |params| S::writes(&params))
+    }
+    fn secrets_may_lack(&self) -> bool {
+        S::SECRETS_MAY_LACK
     }
     fn secrets(&self, params: &serde_json::Value) -> Vec<String> {
         typed::<S>(params.clone()).map_or_else(|_| Vec::new(), |params| S::secrets(&params))

@@ -159,6 +159,7 @@ impl Stage for Fetch {
     const VERSION: u32 = 1;
     const ABOUT: &'static str =
         "brings data in from a Hugging Face hub, an https address or a path";
+    const SECRETS_MAY_LACK: bool = true;
     /// The pinned digest says what comes from an address.
     const NEUTRAL: &'static [&'static str] = &["url"];
     const LOCKS: bool = true;
