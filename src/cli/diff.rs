@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;
 use starling::run::{Manifest, ManifestStage};
-use starling_cache::{ActionKey, ActionRecord, LocalStore, OutputRef, Store as _, diff};
+use starling_cache::{ActionRecord, LocalStore, OutputRef, Store as _, diff};
 
 use super::output::{self, Failure};
 use super::session::Session;
