@@ -217,7 +217,7 @@ mod tests {
             params: Cow::Owned(serde_json::json!({"text": "]}", "n": number})),
             inputs: vec![ManifestInput {
                 port: Cow::Borrowed("rows"),
-                name: (number % 2 == 0).then_some(Cow::Borrowed("base")),
+                name: number.is_multiple_of(2).then_some(Cow::Borrowed("base")),
                 stage: Cow::Borrowed("s0"),
                 output: Cow::Borrowed("rows"),
             }],

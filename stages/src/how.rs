@@ -24,6 +24,10 @@ pub(crate) struct Lora {
 /// A matrix of a layer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "adapters elsewhere name the matrices so"
+)]
 pub(crate) enum LoraTarget {
     /// Queries.
     QProj,

@@ -74,7 +74,7 @@ fn arguments_part(generated: &Call, expected: &Call, words: Words) -> Value {
         };
         parts.insert(name.clone(), part);
     }
-    for name in b.keys().filter(|name| !a.contains_key(*name)) {
+    for name in b.keys().filter(|name| !a.contains_key(name)) {
         parts.insert(name.clone(), "missing".into());
     }
     Value::Dict(parts)

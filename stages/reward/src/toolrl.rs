@@ -144,7 +144,7 @@ fn compare(expected: &[Value], generated: &[Value]) -> Option<f64> {
             };
             let equal = |(key, value): &(&String, &Value)| {
                 others
-                    .get(*key)
+                    .get(key)
                     .is_some_and(|other| python::eq(other, value))
             };
             let equals = parameters.iter().filter(equal).count();

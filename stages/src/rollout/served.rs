@@ -315,11 +315,14 @@ fn failure(error: EndpointError) -> StageError {
     }
 }
 
-/// Messages and tools of conversation rows, as the interface writes them, by the rows' ids.
-fn conversations(path: &Path) -> Result<BTreeMap<String, (Vec<Value>, Vec<Value>)>, StageError> {
+/// Messages and tools.
+type Conversation = (Vec<Value>, Vec<Value>);
+
+/// Conversation rows, as the interface writes them, by the rows' ids.
+fn conversations(path: &Path) -> Result<BTreeMap<String, Conversation>, StageError> {
     let mut chats = BTreeMap::new();
     for row in rows::read_all(path)? {
-        let id = rows::id_of(&row).to_owned();
+        let id = rows::id_of(&row).clone();
         let row: Value = serde_json::from_str(&text_json::dumps(&row)).map_err(lm)?;
         let list = |name: &str| row.get(name).and_then(Value::as_array).cloned();
         let mut messages = list("messages").unwrap_or_default();

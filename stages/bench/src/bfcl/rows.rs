@@ -372,7 +372,7 @@ fn same_response(expected: &Value, found: &Value) -> bool {
     match (expected, found) {
         (Value::Dict(expected), Value::Dict(found)) => ["len", "sha256"]
             .iter()
-            .all(|name| expected.get(*name) == found.get(*name)),
+            .all(|name| expected.get(name) == found.get(name)),
         _ => expected == found,
     }
 }

@@ -32,7 +32,7 @@ impl Cache {
 
     /// Makes room for the next positions, all of which must be written.
     pub(super) fn grow(&mut self, ops: &Ops, count: usize) -> Result<(), LmError> {
-        let partly = self.length % CACHE_BLOCK != 0;
+        let partly = !self.length.is_multiple_of(CACHE_BLOCK);
         if let Some(last) = self.blocks.last_mut().filter(|_| partly && count > 0)
             && Arc::get_mut(last).is_none()
         {

@@ -290,9 +290,8 @@ fn constructor(text: &str, depth: usize) -> Result<String, Undecodable> {
     if rest.starts_with('(') {
         let close = closing(rest, 0)?;
         let behind = rest[close + 1..].trim();
-        if !behind.is_empty()
-            && !(behind.starts_with('{') && closing(behind, 0)? == behind.len() - 1)
-        {
+        let is_body = behind.starts_with('{') && closing(behind, 0)? == behind.len() - 1;
+        if !behind.is_empty() && !is_body {
             return Ok(format!("new {text}"));
         }
         let arguments = split(&rest[1..close], Language::Java)?;
