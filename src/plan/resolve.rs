@@ -32,7 +32,7 @@ pub struct ResolvedAction {
     pub fields: KeyFields,
     /// The key.
     pub key: ActionKey,
-    /// By which its snapshots are found; see [`line`].
+    /// By which its snapshots are found; see [`line()`].
     pub line: ActionKey,
     /// What it reads from other stages, in the pipeline's order.
     pub inputs: Vec<ResolvedInput>,

@@ -52,7 +52,7 @@ pub struct Manifest<'a> {
     pub seconds: Option<f64>,
     /// Exit code; likewise.
     pub code: Option<u8>,
-    /// The stages in the order of the plan. This is the last field, see [`Manifest::bytes`].
+    /// The stages in the order of the plan. This is the last field, see `Manifest::bytes`.
     pub stages: Vec<ManifestStage<'a>>,
 }
 

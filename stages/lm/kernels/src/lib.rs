@@ -1,6 +1,6 @@
 //! The kernels of the CUDA program: `cuda/*.cu`, compiled for the device or, as twins, for the processor.
 //!
-//! This crate holds the code and nothing that runs it, but for [`twin::launch`], which runs one kernel on the
+//! This crate holds the code and nothing that runs it, but for `twin::launch`, which runs one kernel on the
 //! processor, a thread of the device after another, so that tests can compare it with what it must compute.
 
 /// The module that a driver loads: machine code and PTX.

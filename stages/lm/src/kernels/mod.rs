@@ -3,7 +3,7 @@
 //! A forward kernel and its hand-written backward stand side by side. Every kernel is generic over [`Real`]:
 //! `f32` is what runs, `f64` is what tests differentiate numerically. Loops are written over
 //! fixed lanes and compiled for several instruction sets by `simd_fn!`; the processor chooses when it runs. Matrix products go to
-//! the `gemm` crate, or to [`bf16`], on one thread: parallelism belongs to whoever cuts the batch.
+//! the `gemm` crate, or to `bf16`, on one thread: parallelism belongs to whoever cuts the batch.
 
 pub(crate) mod attention;
 pub(crate) mod bf16;
