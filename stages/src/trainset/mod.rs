@@ -11,6 +11,9 @@
 //! answer teaches stopping in the middle. An answer that does not read back from its own text as the calls
 //! or the reply that it was is left out, too.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_contract::{
@@ -119,7 +122,7 @@ impl Stage for Trainset {
 
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         let folder = context.input("tokenizer")?;
-        let (template, tokenizer) = (chat::template(folder)?, chat::tokenizer(folder)?);
+        let template = chat::template(folder)?;
         let convert = Convert {
             think: match p.think_format {
                 ThinkFormat::Native => prepare::ThinkFormat::Native,
@@ -132,11 +135,17 @@ impl Stage for Trainset {
             },
             p: &p,
             template,
-            tokenizer,
+            folder,
+            tokenizer: OnceLock::new(),
         };
         sift(context, p.max_drop, |row, _| {
             convert.row(row).unwrap_or_else(Fate::Dropped)
-        })
+        })?;
+        // No row is at fault for a tokenizer that cannot be read.
+        match convert.tokenizer.into_inner() {
+            Some(Err(error)) => Err(StageError::failed(error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -146,7 +155,9 @@ struct Convert<'a> {
     think: prepare::ThinkFormat,
     mode: Mode,
     template: ChatTemplate,
-    tokenizer: Tokenizer,
+    folder: &'a Path,
+    /// Read when the first text is long enough to be counted: a large vocabulary takes longer than thousands of rows.
+    tokenizer: OnceLock<Result<Tokenizer, String>>,
 }
 
 impl Convert<'_> {
@@ -183,8 +194,11 @@ impl Convert<'_> {
         if !breaks(p.max_prompt_tokens, text.inputs.len()) && !breaks(p.max_tokens, bytes) {
             return Ok(None);
         }
+        let read = || chat::tokenizer(self.folder).map_err(|e| e.to_string());
+        let tokenizer = self.tokenizer.get_or_init(read).as_ref();
+        let tokenizer = tokenizer.map_err(String::clone)?;
         let count = |text: &str| {
-            let ids = self.tokenizer.encode(text).map_err(|e| e.to_string())?;
+            let ids = tokenizer.encode(text).map_err(|e| e.to_string())?;
             Ok::<usize, String>(ids.len())
         };
         let prompt = count(&text.inputs)?;
