@@ -69,7 +69,7 @@ fn killed_engines_lose_nothing() {
     );
     assert_eq!(last.stdout, unbroken.stdout);
     assert_eq!(space.digests("broken"), space.digests("unbroken"));
-    assert_eq!(space.scratch_folders("broken").len(), 0);
+    assert_eq!(space.lost_scratch_folders("broken").len(), 0);
 }
 
 /// Nobody waits for the killed engine's workers here: the next engine does that itself.

@@ -127,7 +127,7 @@ fn what_is_cut_off_goes_on_chunk_by_chunk() {
         space.complete("broken");
         assert_eq!(rows(&space, "broken"), rows(&space, "unbroken"));
         assert_eq!(space.digests("broken"), space.digests("unbroken"));
-        assert_eq!(space.scratch_folders("broken").len(), 0);
+        assert_eq!(space.lost_scratch_folders("broken").len(), 0);
     }
 }
 

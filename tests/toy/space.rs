@@ -136,6 +136,19 @@ impl Space {
             .filter(|folder| folder.exists())
             .collect()
     }
+
+    /// Scratch folders of actions that are not done. Whoever is killed between its record and its tidying leaves
+    /// one that no later attempt removes, since there is none.
+    pub(crate) fn lost_scratch_folders(&self, store: &str) -> Vec<PathBuf> {
+        let done = self.store(store).actions().unwrap();
+        let done: Vec<String> = done.iter().map(ToString::to_string).collect();
+        let mut folders = self.scratch_folders(store);
+        folders.retain(|folder| {
+            let key = folder.ancestors().nth(2).and_then(|f| f.file_name());
+            !done.iter().any(|d| key.is_some_and(|k| k == d.as_str()))
+        });
+        folders
+    }
 }
 
 impl Running {
