@@ -78,7 +78,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next attempt or by `gc`.
+        // What cannot be removed now is removed by the next attempt.
         drop(fs::remove_dir_all(&self.path));
     }
 }
