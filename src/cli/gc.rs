@@ -1,10 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;
 use starling::report::{duration, size};
-use starling::run::{CHUNK_KIND, Manifest, clock};
+use starling::run::{CHUNK_KIND, Manifest, abandoned, clock};
 use starling_cache::{
     ActionKey, CollectOptions, CollectedItem, Keep, LocalStore, Store as _, collect,
 };
@@ -56,7 +59,18 @@ impl Arguments {
             now_unix: clock::now_unix(),
             grace_seconds: f64::from(self.grace),
         };
-        let collected = collect(&store, &options)?;
+        let mut collected = collect(&store, &options)?;
+        for folder in abandoned(&store)? {
+            let bytes = bytes_in(&folder);
+            if !self.dry_run {
+                fs::remove_dir_all(&folder).map_err(|error| {
+                    let text = format!("cannot remove {}: {error}", folder.display());
+                    Failure::new(exit::CACHE, text)
+                })?;
+            }
+            collected.freed += bytes;
+            collected.items.push((CollectedItem::File(folder), bytes));
+        }
         let items = collected.items.iter();
         if self.json {
             let items: Vec<Value> = items
@@ -82,6 +96,17 @@ impl Arguments {
         ));
         Ok(exit::DONE)
     }
+}
+
+/// What the files below a folder take; what is linked into it from the store takes nothing.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
+        Ok(meta) if meta.nlink() == 1 => meta.len(),
+        _ => 0,
+    };
+    entries.map(size).sum()
 }
 
 /// Bytes as a person writes them: `800MB`, `50 GB`, `1000000`.

@@ -45,5 +45,6 @@ pub use exit_record::ExitRecord;
 pub use machine::{Machine, memory};
 pub use manifest::{Manifest, ManifestInput, ManifestStage, Resources, StageStatus};
 pub use options::{PASSED_ON, RunError, RunOptions, RunOutcome, Secrets};
+pub use scratch::abandoned;
 pub use spec::{ActionSpec, SpecError, SpecExternal, SpecInput};
 pub use status::{RunningStage, Status};

@@ -2,13 +2,14 @@
 //!
 //! It lies beside the attempt's log where that is a local file, and so on the store's filesystem, where
 //! inputs and outputs can be linked instead of copied. What a killed worker leaves there is removed by
-//! the next attempt at the same action, once the process that owned it is known to be gone.
+//! the next attempt at the same action, once the process that owned it is known to be gone; where there is
+//! no next attempt, since the action was finished, by `gc`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use starling_cache::{ActionKey, CacheError, Liveness, Owner, Store};
+use starling_cache::{ActionKey, CacheError, Liveness, LocalStore, Owner, Store};
 use starling_contract::StageError;
 
 const FOLDER: &str = "scratch";
@@ -78,14 +79,34 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next attempt.
+        // What cannot be removed now is removed by the next attempt or by `gc`.
         drop(fs::remove_dir_all(&self.path));
     }
 }
 
 /// Removes what dead workers left of earlier attempts at an action.
 pub(crate) fn sweep(store: &dyn Store, key: &ActionKey) -> Result<(), CacheError> {
+    for folder in abandoned_of(store, key)? {
+        drop(fs::remove_dir_all(&folder));
+    }
+    Ok(())
+}
+
+/// The scratch folders whose workers are gone, of all actions of a store.
+///
+/// # Errors
+/// [`CacheError`] when the store cannot be read.
+pub fn abandoned(store: &LocalStore) -> Result<Vec<PathBuf>, CacheError> {
+    let mut folders = Vec::new();
+    for key in store.attempted()? {
+        folders.extend(abandoned_of(store, &key)?);
+    }
+    Ok(folders)
+}
+
+fn abandoned_of(store: &dyn Store, key: &ActionKey) -> Result<Vec<PathBuf>, CacheError> {
     let me = Owner::current();
+    let mut folders = Vec::new();
     for attempt in store.attempts(key)? {
         let Some(folder) = store
             .attempt_log(key, attempt)
@@ -101,10 +122,10 @@ pub(crate) fn sweep(store: &dyn Store, key: &ActionKey) -> Result<(), CacheError
             .and_then(|bytes| serde_json::from_slice::<Started>(&bytes).ok())
             .is_some_and(|started| started.owner.liveness(&me) == Liveness::Dead);
         if dead {
-            drop(fs::remove_dir_all(&folder));
+            folders.push(folder);
         }
     }
-    Ok(())
+    Ok(folders)
 }
 
 /// Whether a living process on this host still works on an earlier attempt at an action.

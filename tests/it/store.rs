@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use starling_cache::Owner;
 
 use crate::space::Space;
 
@@ -183,6 +184,40 @@ fn what_is_pinned_stays_and_the_rest_has_a_price() {
     );
     assert_eq!(space.starling("pin first --remove").code, 0);
     assert_eq!(space.starling("pin first --remove").code, 2);
+}
+
+/// A worker that was killed between its record and its tidying has no further attempt to tidy up after it.
+#[test]
+fn what_a_dead_worker_left_is_collected_and_a_living_ones_is_not() {
+    let space = space();
+    assert_eq!(space.starling("run p.toml").code, 0);
+    let attempts = space.path(".starling/attempts");
+    let action = fs::read_dir(attempts).expect("attempts").next();
+    let action = action.expect("one").expect("a folder").path();
+    let here = Owner::current();
+    let gone = Owner {
+        start: here.start + 1,
+        ..here.clone()
+    };
+    for (attempt, owner) in [("8", gone), ("9", here)] {
+        let folder = action.join(attempt);
+        fs::create_dir_all(folder.join("scratch/work")).expect("a folder");
+        fs::write(folder.join("scratch/work/half"), "x".repeat(1000)).expect("a file");
+        let started = json!({"owner": owner, "started-unix": 0.0, "numerics": "cpu"});
+        fs::write(folder.join("started.json"), started.to_string()).expect("a file");
+    }
+    let dead = action.join("8/scratch");
+    let dry = space.starling("gc --dry-run --json");
+    let found: Value = serde_json::from_str(&dry.stdout).expect("JSON");
+    assert_eq!(
+        found["items"],
+        json!([{"leftover": dead, "bytes": 1000}]),
+        "{}",
+        dry.all()
+    );
+    assert!(dead.exists(), "nothing is deleted by asking");
+    assert_eq!(space.starling("gc").code, 0);
+    assert!(!dead.exists() && action.join("9/scratch/work/half").exists());
 }
 
 #[test]

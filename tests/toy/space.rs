@@ -137,15 +137,19 @@ impl Space {
             .collect()
     }
 
-    /// Scratch folders of actions that are not done. Whoever is killed between its record and its tidying leaves
-    /// one that no later attempt removes, since there is none.
-    pub(crate) fn lost_scratch_folders(&self, store: &str) -> Vec<PathBuf> {
+    /// Scratch folders that neither a further attempt removed nor `gc` would: whoever is killed between its record
+    /// and its tidying leaves one to `gc`, since there is no further attempt.
+    pub(crate) fn scratch_that_stays(&self, store: &str) -> Vec<PathBuf> {
+        let abandoned = starling::run::abandoned(&self.store(store)).unwrap();
         let done = self.store(store).actions().unwrap();
-        let done: Vec<String> = done.iter().map(ToString::to_string).collect();
         let mut folders = self.scratch_folders(store);
         folders.retain(|folder| {
-            let key = folder.ancestors().nth(2).and_then(|f| f.file_name());
-            !done.iter().any(|d| key.is_some_and(|k| k == d.as_str()))
+            let key = folder
+                .ancestors()
+                .nth(2)
+                .and_then(|f| f.file_name()?.to_str());
+            let of_done = key.is_some_and(|key| done.iter().any(|d| d.to_string() == key));
+            !(of_done && abandoned.contains(folder))
         });
         folders
     }

@@ -62,6 +62,17 @@ impl LocalStore {
         Ok(attempts)
     }
 
+    /// The actions that were attempted, finished or not, in order.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the store cannot be read.
+    pub fn attempted(&self) -> Result<Vec<ActionKey>, CacheError> {
+        let names = list(&self.files.root.join("attempts"))?;
+        let mut keys: Vec<ActionKey> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
     pub(super) fn attempt_file(
         &self,
         key: &ActionKey,
