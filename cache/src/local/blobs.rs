@@ -219,15 +219,16 @@ impl LocalStore {
             });
             let mut digester = Digester::new();
             loop {
+                // Read into room that is there: growing it by and by costs as much as digesting does.
                 let mut chunk = empty.try_recv().unwrap_or_default();
-                chunk.clear();
-                let n = (&mut source)
-                    .take(CHUNK as u64)
-                    .read_to_end(&mut chunk)
-                    .map_err(reading("read", path))?;
-                if n == 0 {
-                    break;
-                }
+                chunk.resize(CHUNK, 0);
+                let n = match source.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(n) => n,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(reading("read", path)(error)),
+                };
+                chunk.truncate(n);
                 digester.update(&chunk);
                 if full.send(chunk).is_err() {
                     break; // The writer failed; its error follows.
