@@ -9,12 +9,14 @@
 //! Invariant: a [`Pipeline`] that exists is right as far as its text alone can tell; its stages are in
 //! topological order.
 
+mod advice;
 mod draft;
 mod edges;
 mod files;
 mod like;
 mod matrix;
 mod mistake;
+mod mistakes;
 mod order;
 mod overrides;
 mod profiles;
@@ -32,7 +34,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use mistake::{Mistake, Mistakes};
+pub use mistake::Mistake;
+pub use mistakes::Mistakes;
 pub use read::{LoadError, load, read};
 pub use settings::parse_size;
 pub use sources::{Place, Source, Sources};

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use toml::de::DeTable;
 
+use super::Mistakes;
 use super::draft::{self, Draft};
 use super::files::{self, Document, Texts};
 use super::matrix::expand;
 use super::matrix::layers::Layers;
-use super::mistake::Mistakes;
 use super::profiles::{self, Asked, Profile};
 use super::{
     Device, Mistake, Pipeline, PipelineInput, PipelineStage, RunSettings, Sources, Span, edges,
