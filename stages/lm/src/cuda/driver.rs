@@ -112,16 +112,22 @@ fn fault((names, symbols): &(&[&str], &[&str])) -> Option<String> {
                 return absent.map(|symbol| format!("{name} is too old: it lacks {symbol}"));
             }
             Err(error) => {
-                let absent = error.to_string().contains("No such file");
+                let reason = reason(&error);
+                let absent = reason.contains("No such file");
                 // another library that this one needs tells more than that another name is absent
                 if why.is_none() || !absent {
-                    why = Some(error.to_string());
+                    why = Some(reason);
                 }
             }
         }
     }
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     Some(format!("cannot open {}{why}", names[0]))
+}
+
+/// What the system's linker says: the loader's own text only names the call that failed.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// See the module.
