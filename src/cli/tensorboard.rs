@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use starling::exit;
 use starling::plan::Status;
 use starling_cache::Store as _;
@@ -22,6 +23,9 @@ pub(crate) struct Arguments {
     /// Of this run instead of the newest
     #[arg(long, value_name = "RUN", conflicts_with = "out")]
     run: Option<String>,
+    /// Print the folders as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Arguments {
@@ -48,7 +52,11 @@ impl Arguments {
             }));
         };
         let found = std::path::absolute(&found).unwrap_or(found);
-        output::data(&format!("{}\n", found.display()));
+        if self.json {
+            output::json(&json!({"folder": found.display().to_string()}));
+        } else {
+            output::data(&format!("{}\n", found.display()));
+        }
         Ok(exit::DONE)
     }
 
@@ -56,7 +64,7 @@ impl Arguments {
         let store = session.readable_store()?;
         let pipeline = session.about(&self.about, &store)?;
         let planned = session.plan(&pipeline, &store)?;
-        let mut written = 0;
+        let mut written = Vec::new();
         for (stage, planned) in pipeline.stages.iter().zip(&planned.stages) {
             let (Status::Cached(record), Some(kind)) =
                 (&planned.status, session.registry.get(&stage.kind))
@@ -69,12 +77,23 @@ impl Arguments {
                 Failure::new(exit::CACHE, format!("{}: {error}", path.display()))
             })?;
             if drawn {
-                written += 1;
-                output::data(&format!("{}\n", folder.display()));
+                written.push((stage.name.clone(), folder.display().to_string()));
+            }
+        }
+        if self.json {
+            let stages = written
+                .iter()
+                .map(|(stage, folder)| json!({"stage": stage, "folder": folder}));
+            let folder = out.display().to_string();
+            output::json(&json!({"folder": folder, "stages": stages.collect::<Vec<_>>()}));
+        } else {
+            for (_, folder) in &written {
+                output::data(&format!("{folder}\n"));
             }
         }
         output::story(&format!(
-            "wrote the curves of {written} stages; `tensorboard --logdir {}` shows them",
+            "wrote the curves of {} stages; `tensorboard --logdir {}` shows them",
+            written.len(),
             out.display()
         ));
         Ok(exit::DONE)

@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use starling::{exit, suggest};
 use starling_bench::acebench::{self, Acebench, Family, Lang, Profile, strip_thinking};
 use starling_bench::bfcl::{self, Answer, Bfcl, Category, DecodedCall, Kind, Source};
@@ -34,6 +35,9 @@ pub(crate) struct Arguments {
     /// ACEBench: the language
     #[arg(long, value_enum, default_value_t = Language::En)]
     lang: Language,
+    /// Print entry, output and verdict as JSON
+    #[arg(long, conflicts_with = "prompt")]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -54,27 +58,53 @@ enum Language {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<u8, Failure> {
-        let text = match self.bench {
-            Bench::Bfcl => self.bfcl()?,
-            Bench::Acebench => self.acebench()?,
-        };
-        output::data(&text);
+        let failed = |error: bfcl::DataError| Failure::new(exit::PIPELINE, chain(&error));
+        match self.bench {
+            Bench::Bfcl => {
+                let source = self.data.clone().map_or(Source::Embedded, Source::Folder);
+                let bfcl = Bfcl::open(source).map_err(failed)?;
+                let item = self.bfcl_item(&bfcl)?;
+                let answer = self.output(None)?.map(Answer::from_value);
+                if self.json {
+                    output::json(&bfcl_json(&bfcl, item, answer.as_ref()));
+                } else {
+                    output::data(&self.bfcl(&bfcl, item, answer));
+                }
+            }
+            Bench::Acebench => {
+                let lang = match self.lang {
+                    Language::En => Lang::En,
+                    Language::Zh => Lang::Zh,
+                };
+                let bench = Acebench::new(self.data.clone());
+                let data = bench.dataset(lang, Profile::R2508);
+                let data = data.map_err(|e| Failure::new(exit::PIPELINE, chain(&e)))?;
+                let item = self.acebench_item(data)?;
+                let answer = self.acebench_output(lang)?;
+                if self.json {
+                    output::json(&acebench_json(data, item, lang, answer.as_deref()));
+                } else {
+                    output::data(&self.acebench(data, item, lang, answer.as_deref()));
+                }
+            }
+        }
         Ok(exit::DONE)
     }
 
-    fn bfcl(&self) -> Result<String, Failure> {
-        let data = |error: bfcl::DataError| Failure::new(exit::PIPELINE, chain(&error));
-        let source = self.data.clone().map_or(Source::Embedded, Source::Folder);
-        let bfcl = Bfcl::open(source).map_err(data)?;
-        let item = bfcl.item(&self.id).map_err(data)?;
-        let item = item.ok_or_else(|| {
+    fn bfcl_item<'a>(&self, bfcl: &'a Bfcl) -> Result<&'a bfcl::Item, Failure> {
+        let item = bfcl.item(&self.id);
+        let item = item.map_err(|e| Failure::new(exit::PIPELINE, chain(&e)))?;
+        item.ok_or_else(|| {
             let names = Category::ALL.map(Category::name);
             let category = self
                 .id
                 .rsplit_once('_')
                 .map_or(self.id.as_str(), |(name, _)| name);
             unknown(&self.id, category, &names)
-        })?;
+        })
+    }
+
+    fn bfcl(&self, bfcl: &Bfcl, item: &bfcl::Item, answer: Option<Answer>) -> String {
         let mut out = String::new();
         head(&mut out, &format!("{} of {}", item.id, item.category));
         let prompt = bfcl.prompt(item);
@@ -99,19 +129,16 @@ impl Arguments {
                 let _ = writeln!(out, "{}", json::dumps(document));
             }
         }
-        let answer = self
-            .output(None)?
-            .map(|value| Answer::from_value(value.clone()));
         let Some(answer) = answer else {
             head(&mut out, "accepted");
             for answer in item.answers() {
                 let _ = writeln!(out, "{}", json::dumps(answer));
             }
-            return Ok(out);
+            return out;
         };
         match (&answer, item.category.kind()) {
             (Answer::Turns(turns), Kind::MultiTurn) => {
-                turns_side_by_side(&mut out, &bfcl, item, turns);
+                turns_side_by_side(&mut out, bfcl, item, turns);
             }
             (Answer::Text(text), kind) if kind != Kind::MultiTurn => {
                 head(&mut out, "output");
@@ -134,18 +161,14 @@ impl Arguments {
                 let _ = writeln!(out, "wrong{turn}: {error}\n{}", error.rule());
             }
         }
-        Ok(out)
+        out
     }
 
-    fn acebench(&self) -> Result<String, Failure> {
-        let lang = match self.lang {
-            Language::En => Lang::En,
-            Language::Zh => Lang::Zh,
-        };
-        let bench = Acebench::new(self.data.clone());
-        let failed = |error: acebench::DataError| Failure::new(exit::PIPELINE, chain(&error));
-        let data = bench.dataset(lang, Profile::R2508).map_err(failed)?;
-        let item = data.get(&self.id).ok_or_else(|| {
+    fn acebench_item<'a>(
+        &self,
+        data: &'a acebench::Dataset,
+    ) -> Result<&'a acebench::Item, Failure> {
+        data.get(&self.id).ok_or_else(|| {
             let names = acebench::Category::ALL.map(acebench::Category::name);
             unknown(
                 &self.id,
@@ -153,7 +176,30 @@ impl Arguments {
                     .trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'),
                 &names,
             )
-        })?;
+        })
+    }
+
+    /// The entry's output, which is a text.
+    fn acebench_output(&self, lang: Lang) -> Result<Option<String>, Failure> {
+        let Some(value) = self.output(Some(lang))? else {
+            return Ok(None);
+        };
+        let text = value.as_str().map(str::to_owned).ok_or_else(|| {
+            Failure::new(
+                exit::PIPELINE,
+                format!("the output of `{}` is no text", self.id),
+            )
+        });
+        text.map(Some)
+    }
+
+    fn acebench(
+        &self,
+        data: &acebench::Dataset,
+        item: &acebench::Item,
+        lang: Lang,
+        answer: Option<&str>,
+    ) -> String {
         let mut out = String::new();
         head(
             &mut out,
@@ -178,20 +224,14 @@ impl Arguments {
         }
         head(&mut out, "accepted");
         let _ = writeln!(out, "{}", json::dumps(&item.answer));
-        let Some(value) = self.output(Some(lang))? else {
-            return Ok(out);
-        };
-        let Some(text) = value.as_str() else {
-            return Err(Failure::new(
-                exit::PIPELINE,
-                format!("the output of `{}` is no text", item.id),
-            ));
+        let Some(text) = answer else {
+            return out;
         };
         head(&mut out, "output");
         let _ = writeln!(out, "{text}");
         if item.category.family() == Family::Agent {
             out.push_str("(an agent's entry is judged by its end state: `score acebench`)\n");
-            return Ok(out);
+            return out;
         }
         if item.category.family() == Family::Normal {
             reference_side_by_side(&mut out, data, item, text);
@@ -213,7 +253,7 @@ impl Arguments {
                 }
             }
         }
-        Ok(out)
+        out
     }
 
     /// The entry's output, from the file of outputs; the last row of an id counts.
@@ -249,6 +289,92 @@ impl Arguments {
             )
         })
     }
+}
+
+/// A value as other programs read it; one that JSON cannot say (NaN) stands as its text.
+fn plain(value: &Value) -> serde_json::Value {
+    let text = json::dumps(value);
+    serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))
+}
+
+fn plain_all<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<serde_json::Value> {
+    values.into_iter().map(plain).collect()
+}
+
+fn bfcl_json(bfcl: &Bfcl, item: &bfcl::Item, answer: Option<&Answer>) -> serde_json::Value {
+    let turns = item.turns().iter().map(|messages| {
+        let messages = messages
+            .iter()
+            .map(|m| json!({"role": m.role.name(), "content": m.content}));
+        messages.collect::<Vec<_>>()
+    });
+    let verdict = answer.map(|answer| {
+        let verdict = bfcl.check_answer(item, answer);
+        let error = verdict.error;
+        json!({
+            "valid": error.is_none(),
+            "error_type": error.map(bfcl::ErrorKind::name),
+            "rule": error.map(bfcl::ErrorKind::rule),
+            "turn": verdict.turn,
+        })
+    });
+    let decoded = match answer {
+        Some(Answer::Text(text)) if item.category.kind() != Kind::MultiTurn => {
+            let calls = bfcl::decode_calls(text).ok();
+            calls.map(|calls| {
+                let call = |call: &DecodedCall<'_>| {
+                    let arguments = call.arguments.iter();
+                    let arguments: serde_json::Map<_, _> = arguments
+                        .map(|(name, value)| (name.to_string(), plain(value)))
+                        .collect();
+                    json!({"name": call.name.as_deref(), "arguments": arguments})
+                };
+                calls.iter().map(call).collect::<Vec<_>>()
+            })
+        }
+        _ => None,
+    };
+    json!({
+        "bench": "bfcl",
+        "id": item.id,
+        "category": item.category.name(),
+        "turns": turns.collect::<Vec<_>>(),
+        "tools": plain_all(&bfcl.prompt(item).documents),
+        "accepted": plain_all(item.answers()),
+        "output": answer.map(|answer| plain(&answer.to_value())),
+        "decoded": decoded,
+        "verdict": verdict,
+    })
+}
+
+fn acebench_json(
+    data: &acebench::Dataset,
+    item: &acebench::Item,
+    lang: Lang,
+    answer: Option<&str>,
+) -> serde_json::Value {
+    let checked = answer.filter(|_| item.category.family() != Family::Agent);
+    let verdict = checked.map(|text| {
+        let verdict = data.check(item, text);
+        json!({
+            "valid": verdict.valid(),
+            "error_type": verdict.error.is_some().then(|| verdict.error_name()),
+            "rule": verdict.error.as_ref().map(|error| error.rule()),
+        })
+    });
+    json!({
+        "bench": "acebench",
+        "id": item.id,
+        "category": item.category.name(),
+        "lang": lang.name(),
+        "time": item.time,
+        "question": item.question,
+        "profile": item.profile,
+        "tools": plain_all(&item.functions),
+        "accepted": plain(&item.answer),
+        "output": answer,
+        "verdict": verdict,
+    })
 }
 
 fn missing(path: &Path, id: &str) -> Failure {

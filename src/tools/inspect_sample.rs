@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// A folder with a tokenizer [default: the one that the stage was given; without, no tokens are told apart]
     #[arg(long, value_name = "FOLDER")]
     tokenizer: Option<PathBuf>,
+    /// Print the row as JSON: its texts, its tokens, and whether they give the texts back
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     about: About,
 }
@@ -66,10 +69,14 @@ impl Arguments {
                 .map_err(|e| Failure::new(exit::PIPELINE, format!("{}: {e}", folder.display())))
         });
         let tokenizer = tokenizer.transpose()?;
-        let colour = std::io::stdout().is_terminal() && output::color();
-        let shown = show(&row, self.row, tokenizer.as_ref(), colour)
+        let sample = Sample::new(&row, self.row, tokenizer.as_ref())
             .map_err(|why| Failure::new(exit::PIPELINE, format!("{}: {why}", self.artifact)))?;
-        output::data(&shown);
+        if self.json {
+            output::json(&sample.json());
+        } else {
+            let colour = std::io::stdout().is_terminal() && output::color();
+            output::data(&sample.page(colour));
+        }
         Ok(exit::DONE)
     }
 
@@ -182,62 +189,121 @@ const DIM: &str = "\u{1b}[2m";
 const TRAINED: &str = "\u{1b}[1;32m";
 const END: &str = "\u{1b}[0m";
 
-/// The row as a page.
-fn show(
-    row: &Value,
+/// What is to be said of a row.
+struct Sample<'a> {
     number: usize,
-    tokenizer: Option<&Tokenizer>,
-    colour: bool,
-) -> Result<String, String> {
-    let text = |key: &str| {
-        let text = row.get(key).and_then(Value::as_str);
-        text.ok_or_else(|| format!("row {number} has no text `{key}`, so it is no training row"))
-    };
-    let (inputs, targets) = (text("inputs")?, text("targets")?);
-    let id = row.get("id").map(json::dumps).unwrap_or_default();
-    let format = row
-        .get("call_format")
-        .and_then(Value::as_str)
-        .unwrap_or("hermes");
-    let mut page = format!("row {number}, id {id}, calls as {format}\n");
-    let (dim, trained, end) = if colour {
-        (DIM, TRAINED, END)
-    } else {
-        ("", "", "")
-    };
-    let mut tokens = None;
-    let answer = match tokenizer {
-        None => format!("{trained}[{targets}]{end}"),
-        Some(tokenizer) => {
+    id: String,
+    format: &'a str,
+    inputs: &'a str,
+    targets: &'a str,
+    tokens: Option<Tokens<'a>>,
+}
+
+/// The tokens of a row: masked ones, trained ones.
+struct Tokens<'a> {
+    tokenizer: &'a Tokenizer,
+    masked: Vec<u32>,
+    trained: Vec<u32>,
+    /// Whether they give the texts back.
+    round_trip: bool,
+}
+
+impl<'a> Sample<'a> {
+    fn new(
+        row: &'a Value,
+        number: usize,
+        tokenizer: Option<&'a Tokenizer>,
+    ) -> Result<Self, String> {
+        let text = |key: &str| {
+            let text = row.get(key).and_then(Value::as_str);
+            text.ok_or_else(|| {
+                format!("row {number} has no text `{key}`, so it is no training row")
+            })
+        };
+        let (inputs, targets) = (text("inputs")?, text("targets")?);
+        let tokens = tokenizer.map(|tokenizer| {
             let encode = |text: &str| tokenizer.encode(text).map_err(|e| e.to_string());
-            let (prompt, answer) = (encode(inputs)?, encode(targets)?);
-            let back = tokenizer.decode(&prompt, false) == inputs
-                && tokenizer.decode(&answer, false) == targets;
-            tokens = Some((prompt.len(), answer.len(), back));
-            bracketed(tokenizer, &answer, trained, end)
-        }
-    };
-    if let Some((prompt, answer, _)) = tokens {
-        let all = prompt + answer;
-        let share = 100.0 * answer as f64 / all.max(1) as f64;
-        let _ = writeln!(
-            page,
-            "{all} tokens: {prompt} masked, {answer} trained ({share:.1} %)"
-        );
+            let (masked, trained) = (encode(inputs)?, encode(targets)?);
+            let round_trip = tokenizer.decode(&masked, false) == inputs
+                && tokenizer.decode(&trained, false) == targets;
+            Ok::<_, String>(Tokens {
+                tokenizer,
+                masked,
+                trained,
+                round_trip,
+            })
+        });
+        Ok(Self {
+            number,
+            id: row.get("id").map(json::dumps).unwrap_or_default(),
+            format: row
+                .get("call_format")
+                .and_then(Value::as_str)
+                .unwrap_or("hermes"),
+            inputs,
+            targets,
+            tokens: tokens.transpose()?,
+        })
     }
-    let _ = writeln!(page, "\n{dim}{inputs}{end}{answer}\n");
-    match tokens {
-        Some((_, _, true)) => page.push_str("tokens   give the text back\n"),
-        Some((_, _, false)) => page.push_str("tokens   DO NOT give the text back\n"),
-        None => page.push_str("tokens   not told apart; give --tokenizer\n"),
+
+    /// How the answer reads, behind what the prompt has begun of it.
+    fn reading(&self) -> String {
+        let begun = self.inputs.rsplit_once(ASSISTANT);
+        let begun = begun.map_or("", |(_, begun)| begun);
+        reading(&format!("{begun}{}", self.targets), self.format)
     }
-    let begun = inputs.rsplit_once(ASSISTANT).map_or("", |(_, begun)| begun);
-    let _ = writeln!(
-        page,
-        "answer   {}",
-        reading(&format!("{begun}{targets}"), format)
-    );
-    Ok(page)
+
+    fn page(&self, colour: bool) -> String {
+        let Self {
+            number, id, format, ..
+        } = self;
+        let mut page = format!("row {number}, id {id}, calls as {format}\n");
+        let (dim, trained, end) = if colour {
+            (DIM, TRAINED, END)
+        } else {
+            ("", "", "")
+        };
+        let answer = match &self.tokens {
+            None => format!("{trained}[{}]{end}", self.targets),
+            Some(tokens) => {
+                let (masked, answer) = (tokens.masked.len(), tokens.trained.len());
+                let share = 100.0 * answer as f64 / (masked + answer).max(1) as f64;
+                let _ = writeln!(
+                    page,
+                    "{} tokens: {masked} masked, {answer} trained ({share:.1} %)",
+                    masked + answer
+                );
+                bracketed(tokens.tokenizer, &tokens.trained, trained, end)
+            }
+        };
+        let _ = writeln!(page, "\n{dim}{}{end}{answer}\n", self.inputs);
+        page.push_str(match &self.tokens {
+            Some(tokens) if tokens.round_trip => "tokens   give the text back\n",
+            Some(_) => "tokens   DO NOT give the text back\n",
+            None => "tokens   not told apart; give --tokenizer\n",
+        });
+        let _ = writeln!(page, "answer   {}", self.reading());
+        page
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let tokens = self.tokens.as_ref().map(|tokens| {
+            serde_json::json!({
+                "masked": tokens.masked,
+                "trained": tokens.trained,
+                "round_trip": tokens.round_trip,
+            })
+        });
+        serde_json::json!({
+            "row": self.number,
+            "id": serde_json::from_str::<serde_json::Value>(&self.id).unwrap_or_default(),
+            "call_format": self.format,
+            "inputs": self.inputs,
+            "targets": self.targets,
+            "tokens": tokens,
+            "answer": self.reading(),
+        })
+    }
 }
 
 /// The tokens of an answer, each in brackets; bytes of a character that is spread over several tokens stand

@@ -13,6 +13,7 @@ mod house;
 mod hub;
 mod kinds;
 mod lm;
+mod machine_readable;
 mod methods;
 mod plans;
 mod resume;

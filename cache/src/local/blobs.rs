@@ -219,7 +219,7 @@ impl LocalStore {
             });
             let mut digester = Digester::new();
             loop {
-                // Read into room that is there: growing it by and by costs as much as digesting does.
+                // Read into room that is there: growing it by and by costs a call for each doubling.
                 let mut chunk = empty.try_recv().unwrap_or_default();
                 chunk.resize(CHUNK, 0);
                 let n = match source.read(&mut chunk) {

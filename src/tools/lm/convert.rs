@@ -5,7 +5,7 @@ use starling::exit;
 use starling_lm::load::{GgufPrecision, Precision, SaveOptions, save_gguf};
 
 use super::{open, unusable};
-use crate::cli::output::{Failure, story};
+use crate::cli::output::{self, Failure, story};
 
 /// Write a model as a Hugging Face folder or as a GGUF file
 #[derive(Debug, Args)]
@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// How values are stored; a folder takes the first three
     #[arg(long, value_name = "KIND", default_value = "f32")]
     dtype: Kind,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// How values are stored.
@@ -61,6 +64,14 @@ impl Arguments {
                 ..SaveOptions::default()
             };
             checkpoint.save(&self.out, options).map_err(unusable)?;
+        }
+        if self.json {
+            let dtype = self.dtype.to_possible_value();
+            output::json(&serde_json::json!({
+                "out": self.out.display().to_string(),
+                "format": if gguf { "gguf" } else { "hugging-face" },
+                "dtype": dtype.as_ref().map(clap::builder::PossibleValue::get_name),
+            }));
         }
         story(&format!("wrote {}", self.out.display()));
         Ok(exit::DONE)
