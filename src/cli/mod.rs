@@ -3,6 +3,7 @@
 //! Here alone the environment, the terminal and the working folder are looked at.
 
 mod completions;
+mod copy;
 mod diff;
 mod doctor;
 mod fetch;
@@ -62,6 +63,7 @@ enum Command {
     Why(why::Arguments),
     Graph(graph::Arguments),
     Show(show::Arguments),
+    Copy(copy::Arguments),
     Stages(stages::Arguments),
     New(new::Arguments),
     Schema(schema::Arguments),
@@ -127,6 +129,7 @@ fn run(arguments: Arguments, kinds: fn() -> Registry) -> Result<u8, Failure> {
         Command::Why(arguments) => arguments.run(&session),
         Command::Graph(arguments) => arguments.run(&session),
         Command::Show(arguments) => arguments.run(&session),
+        Command::Copy(arguments) => arguments.run(&session),
         Command::Stages(arguments) => arguments.run(&session),
         Command::New(arguments) => arguments.run(),
         Command::Schema(arguments) => arguments.run(&session),

@@ -39,6 +39,9 @@ impl Arguments {
                     "there is no pin `{name}`; `starling pin` lists them"
                 )));
             }
+            if self.json {
+                output::json(&json!({"removed": name}));
+            }
             return Ok(exit::DONE);
         }
         if let (Some(name), false) = (&self.name, self.stages.is_empty()) {
@@ -49,6 +52,9 @@ impl Arguments {
             };
             let count = pin.actions.len();
             store.put_pin(name, &pin)?;
+            if self.json {
+                output::json(&json!({"name": name, "pin": pin}));
+            }
             output::story(&format!("{count} results stay under `{name}`"));
             return Ok(exit::DONE);
         }

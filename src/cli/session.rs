@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use starling::lock::{Lock, Unlocked};
 use starling::pipeline::{self, Pipeline};
-use starling::plan::{self, Plan};
+use starling::plan::{self, Plan, Status};
 use starling::run::{Manifest, clock};
 use starling::{Registry, exit, suggest};
-use starling_cache::{CacheError, LocalStore, STORE_FOLDER, Store as _, find_store};
+use starling_cache::{CacheError, LocalStore, OutputRef, STORE_FOLDER, Store as _, find_store};
 use tempfile::TempDir;
 
 use super::output::{Failure, story};
@@ -204,4 +204,27 @@ pub(crate) fn stage(pipeline: &Pipeline, name: &str) -> Result<usize, Failure> {
         };
         Failure::usage(format!("{} has no stage `{name}`{help}", pipeline.file))
     })
+}
+
+/// The output of a stage that has run.
+pub(crate) fn output_of(
+    pipeline: &Pipeline,
+    plan: &Plan,
+    number: usize,
+    port: &str,
+) -> Result<OutputRef, Failure> {
+    let name = &pipeline.stages[number].name;
+    match &plan.stages[number].status {
+        Status::Cached(record) => record.outputs.get(port).copied().ok_or_else(|| {
+            let ports: Vec<&str> = record.outputs.keys().map(String::as_str).collect();
+            Failure::usage(format!(
+                "stage `{name}` has no output `{port}`; it has {}",
+                ports.join(", ")
+            ))
+        }),
+        _ => Err(Failure::new(
+            exit::PIPELINE,
+            format!("stage `{name}` has no result yet; run the pipeline first"),
+        )),
+    }
 }

@@ -8,9 +8,8 @@ use starling_cache::Store as _;
 use starling_text::json::{self, Value};
 
 use super::files;
-use super::inspect_sample::output_of;
 use crate::cli::output::{self, Failure};
-use crate::cli::session::{About, Session};
+use crate::cli::session::{About, Session, output_of};
 
 /// The file that lists the others.
 const INDEX: &str = "samples.json";

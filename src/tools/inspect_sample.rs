@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use starling::exit;
-use starling::pipeline::Pipeline;
-use starling::plan::{Plan, Status};
 use starling_cache::{LocalStore, OutputRef, Store as _};
 use starling_lm::tokenizer::Tokenizer;
 use starling_reward::{Answer, CallFormat, split_thought};
@@ -14,7 +12,7 @@ use tempfile::TempDir;
 
 use super::files;
 use crate::cli::output::{self, Failure};
-use crate::cli::session::{About, Session};
+use crate::cli::session::{About, Session, output_of};
 
 /// What opens the assistant's turn; what follows it in a prompt is the beginning of the answer.
 const ASSISTANT: &str = "<|im_start|>assistant\n";
@@ -119,29 +117,6 @@ impl Arguments {
 struct Found {
     file: PathBuf,
     tokenizer: Option<TempDir>,
-}
-
-/// The output of a stage that has run.
-pub(super) fn output_of(
-    pipeline: &Pipeline,
-    plan: &Plan,
-    number: usize,
-    port: &str,
-) -> Result<OutputRef, Failure> {
-    let name = &pipeline.stages[number].name;
-    match &plan.stages[number].status {
-        Status::Cached(record) => record.outputs.get(port).copied().ok_or_else(|| {
-            let ports: Vec<&str> = record.outputs.keys().map(String::as_str).collect();
-            Failure::usage(format!(
-                "stage `{name}` has no output `{port}`; it has {}",
-                ports.join(", ")
-            ))
-        }),
-        _ => Err(Failure::new(
-            exit::PIPELINE,
-            format!("stage `{name}` has no result yet; run the pipeline first"),
-        )),
-    }
 }
 
 /// A file of a folder artifact.

@@ -123,6 +123,37 @@ fn a_stage_is_run_beside_its_result_and_compared() {
 }
 
 #[test]
+fn a_copy_is_checked_and_ones_own() {
+    let space = space();
+    let said = space.starling("copy again out/here.txt -p p.toml");
+    assert_eq!(said.code, 0, "{}", said.all());
+    assert_eq!(fs::read(space.path("out/here.txt")).expect("read"), b"11\n");
+    // Writing to it leaves the store alone.
+    space.write("out/here.txt", "mine\n");
+    assert_eq!(space.starling("verify").code, 0);
+    for (arguments, code, words) in [
+        ("copy again out/here.txt", 2, "is there already"),
+        ("copy count new", 2, "`count.raw`, `count.report`"),
+        ("copy count.row new", 2, "it has raw, report"),
+        ("copy cuont.raw new", 2, "did you mean `count`?"),
+        ("copy again new --set count.env.N=\"7\"", 3, "no result yet"),
+        ("copy again out/here.txt/below", 3, "out/here.txt"),
+    ] {
+        let said = space.starling(&format!("{arguments} -p p.toml"));
+        assert_eq!(said.code, code, "{arguments}: {}", said.all());
+        assert!(said.stderr.contains(words), "{arguments}: {}", said.all());
+    }
+    assert_eq!(
+        fs::read(space.path("out/here.txt")).expect("read"),
+        b"mine\n"
+    );
+    damage(&space, "again", "raw");
+    let said = space.starling("copy again.raw new -p p.toml");
+    assert_eq!(said.code, 5, "{}", said.all());
+    assert!(!space.path("new").exists());
+}
+
+#[test]
 fn two_runs_are_compared_by_parameters_and_figures() {
     let space = space();
     let changed = space.starling("run p.toml --set count.env.N=\"2\"");
