@@ -20,6 +20,7 @@ mod process;
 mod record;
 mod store;
 mod verify;
+mod walk;
 
 pub mod canonical;
 

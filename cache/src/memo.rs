@@ -15,9 +15,8 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    CacheError, Digest, Manifest, OutputRef, TreeEntry, TreeNode,
-    error::reading,
-    local::{read_if_there, trees::list_tree},
+    CacheError, Digest, Manifest, OutputRef, TreeEntry, TreeNode, error::reading,
+    local::files::read_if_there, walk::list_tree,
 };
 
 const HEADER: &[u8; 16] = b"starling memo 1\n";

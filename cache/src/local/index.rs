@@ -23,7 +23,7 @@ use std::{
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, OFlags, statat};
 
-use super::{LocalStore, read_if_there};
+use super::{LocalStore, files::read_if_there};
 use crate::{
     ActionKey, ActionRecord, CacheError, Digest, KeyFields, OutputRef,
     memo::{Stamp, stamp_of, stamp_of_stat, take},

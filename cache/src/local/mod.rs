@@ -23,11 +23,11 @@
 mod actions;
 mod attempts;
 mod blobs;
-mod files;
+pub(crate) mod files;
 mod index;
 mod leases;
 mod snapshots;
-pub(crate) mod trees;
+mod trees;
 
 use std::{
     fs, io,
@@ -38,11 +38,11 @@ use std::{
 
 pub(crate) use self::{
     actions::Loaded,
-    files::{list, read_if_there, remove},
+    files::{list, remove},
 };
 pub use self::{attempts::Pin, files::Fault};
 use self::{
-    files::{Files, WRITABLE},
+    files::{Files, WRITABLE, read_if_there},
     index::Index,
 };
 use crate::{

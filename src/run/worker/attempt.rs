@@ -12,8 +12,7 @@ use starling_cache::{
 use starling_contract::{Event, EventSink as _, Level, Shard};
 
 use super::Words;
-use super::end::End;
-use super::thread::Ran;
+use super::end::{End, Ran};
 use crate::plan::line;
 use crate::report::Cause;
 use crate::run::again::put_again;

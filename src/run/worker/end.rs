@@ -1,4 +1,4 @@
-//! How an attempt ends without outputs: the cause, what to say, and the exit code.
+//! How an attempt ends: with what part of its work, or with a cause, what to say, and an exit code.
 
 use starling_cache::CacheError;
 use starling_contract::StageError;
@@ -6,6 +6,14 @@ use starling_contract::StageError;
 use crate::exit;
 use crate::report::Cause;
 use crate::run::host::with_sources;
+
+/// What a stage did that ended well.
+pub(super) enum Ran {
+    /// All of its work.
+    All,
+    /// Its share of the chunks.
+    Shard,
+}
 
 /// Why an attempt has no outputs.
 pub(super) struct End {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use starling_contract::{StageContext, StageError};
 
 use super::attempt::Attempt;
-use super::end::End;
+use super::end::{End, Ran};
 use crate::report::{Cause, duration};
 use crate::run::host::WorkerHost;
 use crate::run::scratch::Scratch;
@@ -111,14 +111,6 @@ impl Attempt<'_> {
 
 /// What a stage's thread ended with: its result, or a panic's payload.
 type Outcome = Result<Result<(), StageError>, Box<dyn Any + Send>>;
-
-/// What a stage did.
-pub(super) enum Ran {
-    /// All of its work.
-    All,
-    /// Its share of the chunks.
-    Shard,
-}
 
 /// Whether a stage was asked to stop for its time limit.
 enum Over {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunks::{Chunk, Shard};
+use crate::chunk::{Chunk, Shard};
 use crate::error::StageError;
 
 /// How serious a message is.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use crate::chunks::Chunks;
+use crate::chunk::Chunks;
 use crate::context::StageContext;
 use crate::error::StageError;
 use crate::params::{self, Complaint, Facts, Parsed};

@@ -10,6 +10,7 @@
 //!                   starling-contract <- starling (engine)
 //! ```
 
+mod chunk;
 mod chunks;
 mod context;
 mod error;
@@ -17,7 +18,8 @@ mod kind;
 mod params;
 mod ports;
 
-pub use chunks::{Chunk, Chunks, Keep, Shard, Write};
+pub use chunk::{Chunk, Chunks, Shard};
+pub use chunks::{Keep, Write};
 pub use context::{Event, EventSink, Host, Level, Snapshot, StageContext};
 pub use error::StageError;
 pub use kind::{Determinism, Kind, Stage, erase};
