@@ -5,11 +5,12 @@ use std::path::Path;
 
 use crate::config::ModelConfig;
 use crate::cuda::{self, Device, Precision};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, LoraConfig};
 use crate::error::LmError;
 use crate::generate::{self, GenerateError, Kept, Progress, Sample, Sampling, Usage};
+use crate::kernels;
 use crate::score::{self, Scores};
-use crate::train::{self, Sequence, TrainConfig, UpdateStats};
+use crate::train::{self, Sequence, TrainConfig, UpdateStats, gate};
 use crate::weights::Weights;
 
 /// The names of places that this binary can compute on, as pipelines have them.
@@ -35,9 +36,21 @@ impl Place {
     /// # Errors
     /// [`LmError::NoDevice`] when it is not there, with what is missing.
     pub fn named(name: &str) -> Result<Self, LmError> {
+        Self::computing_in(name, kernels::Precision::Bf16)
+    }
+
+    /// The same, where a device computes in this precision; on the processor every model says its own.
+    ///
+    /// # Errors
+    /// As [`named`](Self::named).
+    pub fn computing_in(name: &str, precision: kernels::Precision) -> Result<Self, LmError> {
+        let precision = match precision {
+            kernels::Precision::F32 => Precision::F32,
+            kernels::Precision::Bf16 => Precision::Bf16,
+        };
         match name {
             "cpu" => Ok(Self::Cpu),
-            "cuda" => Device::open(Precision::Bf16).map(Self::Cuda),
+            "cuda" => Device::open(precision).map(Self::Cuda),
             other => Err(LmError::NoDevice(format!(
                 "`{other}` is no device: there are {}",
                 PLACES.join(" and ")
@@ -186,6 +199,23 @@ impl Scorer {
         }
     }
 
+    /// The same model, its products on the processor in this precision; a device computes in its own.
+    #[must_use]
+    pub fn computing_in(self, precision: kernels::Precision) -> Self {
+        match self {
+            Self::Cpu(decoder) => Self::Cpu(Box::new(decoder.computing_in(precision))),
+            cuda @ Self::Cuda(_) => cuda,
+        }
+    }
+
+    /// Scores every token of every text from its second on.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn logprobs(&self, texts: &[Vec<u32>], threads: usize) -> Result<Vec<Scores>, LmError> {
+        score::whole(texts, |requests| self.score(requests, 0, threads))
+    }
+
     /// See [`score::score`].
     ///
     /// # Errors
@@ -228,6 +258,65 @@ impl Trainer {
             Place::Cuda(device) => cuda::Trainer::new(device, model, weights, config)
                 .map(|trainer| Self::Cuda(Box::new(trainer))),
         }
+    }
+
+    /// Runs one gradient over random tokens and demands that it reaches every tensor; see [`gate::probe`].
+    ///
+    /// # Errors
+    /// As there, and [`LmError::Device`] when the device fails.
+    pub fn probe(
+        place: &Place,
+        model: &ModelConfig,
+        weights: &Weights,
+        config: TrainConfig,
+    ) -> Result<(), LmError> {
+        match place {
+            Place::Cpu => gate::probe(model, weights, config),
+            Place::Cuda(device) => {
+                let mut trainer = cuda::Trainer::new(device, model, weights, config)?;
+                trainer.gradients(&[gate::random_sequence(model)])?;
+                gate::nonzero_gate(&trainer.last_gradients()?, model)
+            }
+        }
+    }
+
+    /// A model that generates with the weights as they are now.
+    ///
+    /// # Errors
+    /// [`LmError`] when the device fails or has too little memory for both.
+    pub fn generator(&self) -> Result<Generator, LmError> {
+        match self {
+            Self::Cpu(trainer) => {
+                let (config, weights) = (trainer.decoder().config(), trainer.weights()?);
+                let generator = generate::Generator::new(config, &weights)?;
+                Ok(Generator::Cpu(Box::new(generator)))
+            }
+            Self::Cuda(trainer) => {
+                let (config, weights) = (trainer.config(), trainer.weights()?);
+                let generator = cuda::Generator::new(&trainer.device(), config, &weights)?;
+                Ok(Generator::Cuda(Box::new(generator)))
+            }
+        }
+    }
+
+    /// The adapter's tensors under their names, when one is trained.
+    ///
+    /// # Errors
+    /// [`LmError`] when they cannot be read.
+    pub fn adapter(&self) -> Result<Option<(LoraConfig, Weights)>, LmError> {
+        match self {
+            Self::Cpu(trainer) => trainer.adapter(),
+            // A device trains no adapter, and says so at the beginning.
+            Self::Cuda(_) => Ok(None),
+        }
+    }
+
+    /// Scores every token of every text from its second on, with the weights as they are now.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub fn logprobs(&self, texts: &[Vec<u32>], threads: usize) -> Result<Vec<Scores>, LmError> {
+        score::whole(texts, |requests| self.score(requests, 0, threads))
     }
 
     /// One update on a batch; see [`train::Trainer::update`].

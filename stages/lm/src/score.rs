@@ -105,6 +105,11 @@ pub fn logprobs(
     texts: &[Vec<u32>],
     threads: usize,
 ) -> Result<Vec<Scores>, LmError> {
+    whole(texts, |requests| score(decoder, requests, 0, threads))
+}
+
+/// Asks for every token of every text from its second on.
+pub(crate) fn whole<T>(texts: &[Vec<u32>], ask: impl FnOnce(&[Request<'_>]) -> T) -> T {
     let positions: Vec<Vec<u32>> = texts
         .iter()
         .map(|ids| (1..ids.len() as u32).collect())
@@ -114,7 +119,7 @@ pub fn logprobs(
         .zip(&positions)
         .map(|(ids, positions)| Request { ids, positions })
         .collect();
-    score(decoder, &requests, 0, threads)
+    ask(&requests)
 }
 
 fn score_chunk(

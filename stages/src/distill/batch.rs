@@ -4,11 +4,11 @@ use std::ops::{ControlFlow, Range};
 
 use starling_contract::StageError;
 use starling_lm::config::ModelConfig;
-use starling_lm::decoder::Decoder;
-use starling_lm::generate::{Generator, Request, Sampling, key_of};
+use starling_lm::generate::{Request, Sampling, key_of};
 use starling_lm::loss::TopKSettings;
-use starling_lm::score::{self, Request as Scored};
-use starling_lm::train::{LossTarget, Sequence, TopKTarget, Trainer};
+use starling_lm::place::{Place, Scorer, Trainer};
+use starling_lm::score::Request as Scored;
+use starling_lm::train::{LossTarget, Sequence, TopKTarget};
 
 use super::Params;
 use crate::chat::lm;
@@ -21,14 +21,18 @@ use crate::training::{self, Batch, Step, Trouble};
 
 /// A teacher that thinks again.
 pub(super) struct Teacher {
-    decoder: Decoder,
+    scorer: Scorer,
     parameters: u64,
 }
 
 impl Teacher {
     /// # Errors
     /// [`StageError::Input`] when its vocabulary is not the student's.
-    pub(super) fn new(model: &Model, student: &ModelConfig) -> Result<Self, StageError> {
+    pub(super) fn new(
+        place: &Place,
+        model: &Model,
+        student: &ModelConfig,
+    ) -> Result<Self, StageError> {
         let (own, other) = (model.config().vocab_size, student.vocab_size);
         if own != other {
             return Err(StageError::input(
@@ -37,7 +41,7 @@ impl Teacher {
             ));
         }
         Ok(Self {
-            decoder: Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?,
+            scorer: Scorer::new(place, model.config(), &model.checkpoint.weights).map_err(lm)?,
             parameters: model.parameters(),
         })
     }
@@ -62,7 +66,7 @@ impl Teacher {
             .zip(&positions)
             .map(|(ids, positions)| Scored { ids, positions })
             .collect();
-        let scores = score::score(&self.decoder, &requests, k, threads).map_err(lm)?;
+        let scores = self.scorer.score(&requests, k, threads).map_err(lm)?;
         Ok(scores
             .into_iter()
             .map(|s| TopK {
@@ -98,7 +102,6 @@ pub(super) struct Batches<'a> {
     order: Epochs,
     masks: Masks,
     ends: Vec<u32>,
-    config: ModelConfig,
     k: usize,
     settings: TopKSettings,
     teacher: Option<&'a Teacher>,
@@ -123,7 +126,6 @@ impl<'a> Batches<'a> {
             order: Epochs::new(p.seed, rows),
             masks: Masks::new(p.mask, &model.tokenizer()?)?,
             ends: model.ends(),
-            config: model.config().clone(),
             k,
             settings,
             teacher,
@@ -211,8 +213,7 @@ impl<'a> Batches<'a> {
         trainer: &Trainer,
         threads: usize,
     ) -> Result<(Vec<Answer>, u64), Trouble> {
-        let weights = trainer.weights().map_err(lm)?;
-        let generator = Generator::new(&self.config, &weights).map_err(lm)?;
+        let generator = trainer.generator().map_err(lm)?;
         let sampling = Sampling {
             temperature: self.p.temperature,
             stop_tokens: self.ends.clone(),

@@ -25,6 +25,7 @@ use starling_lm::loss::{Divergence, TopKSettings};
 
 use self::batch::{Batches, Teacher};
 use crate::cost::Lineage;
+use crate::device;
 use crate::masks::Mask;
 use crate::model::Model;
 use crate::rollouts::Rollouts;
@@ -120,6 +121,7 @@ impl Stage for Distill {
     /// 3: gradients are added in another order. 2: rollouts carry half floats; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
     const VERSION: u32 = 3;
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "trains a student on a teacher's recorded top-k distributions";
     const WORK: &'static [&'static str] = &["updates", "batch"];
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
@@ -198,7 +200,8 @@ impl Stage for Distill {
             Some(folder) => {
                 let loaded = Model::load(folder)?;
                 model.lineage.join(&loaded.lineage);
-                Some(Teacher::new(&loaded, model.config())?)
+                let place = device::training_place(context, p.how().products())?;
+                Some(Teacher::new(&place, &loaded, model.config())?)
             }
             None => None,
         };

@@ -21,15 +21,17 @@ use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_lm::decoder::Decoder;
+use starling_lm::LmError;
+use starling_lm::place::{Scorer, Trainer};
 use starling_lm::policy::PolicySettings;
 use starling_lm::policy::preference::{Pair, Preference, loss};
-use starling_lm::score;
-use starling_lm::train::{LossTarget, PolicyTarget, Sequence, Trainer};
+use starling_lm::score::Scores;
+use starling_lm::train::{LossTarget, PolicyTarget, Sequence};
 
 use self::pairs::{Ranked, rank, write};
 use crate::chat::lm;
 use crate::cost::Lineage;
+use crate::device;
 use crate::model::Model;
 use crate::prompts;
 use crate::random::Epochs;
@@ -87,6 +89,7 @@ impl Stage for Dpo {
     const KIND: &'static str = "dpo";
     /// 2: gradients are added in another order. 1: first.
     const VERSION: u32 = 2;
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "learns to prefer right answers to wrong ones (DPO, IPO)";
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
     const STOPS: &'static [&'static str] = training::STOPS;
@@ -152,16 +155,17 @@ impl Stage for Dpo {
             ));
         }
         write(&context.output("pairs"), &pairs)?;
-        let decoder = Decoder::new(model.config(), &model.checkpoint.weights)
+        let place = device::training_place(context, p.how().products())?;
+        let scorer = Scorer::new(&place, model.config(), &model.checkpoint.weights)
             .map_err(lm)?
             .computing_in(p.how().products());
         let threads = context.threads();
         let every: Vec<&Ranked> = pairs.iter().collect();
-        let reference: Vec<[f64; 2]> = read(&decoder, &every, threads)?
+        let reference: Vec<[f64; 2]> = read(&every, |texts| scorer.logprobs(texts, threads))?
             .into_iter()
             .map(|pair| pair.map(|seen| seen.sum))
             .collect();
-        drop(decoder);
+        drop(scorer);
         let mut order = Epochs::new(p.seed, pairs.len());
         let training = p.training(p.guards.rules());
         let curve = context.output("curve");
@@ -191,15 +195,14 @@ struct Seen {
 
 /// Reads the chosen and the rejected answer of each pair.
 fn read(
-    decoder: &Decoder,
     pairs: &[&Ranked],
-    threads: usize,
+    logprobs: impl FnOnce(&[Vec<u32>]) -> Result<Vec<Scores>, LmError>,
 ) -> Result<Vec<[Seen; 2]>, StageError> {
     let ids: Vec<Vec<u32>> = pairs
         .iter()
         .flat_map(|p| [p.whole(0), p.whole(1)])
         .collect();
-    let scores = score::logprobs(decoder, &ids, threads).map_err(lm)?;
+    let scores = logprobs(&ids).map_err(lm)?;
     let mut scores = scores.into_iter();
     let mut seen = |pair: &Ranked| {
         let logprobs = scores.next().map(|s| s.logprobs).unwrap_or_default();
@@ -220,7 +223,7 @@ fn batch(
     trainer: &Trainer,
     threads: usize,
 ) -> Result<Batch, StageError> {
-    let now = read(trainer.decoder(), pairs, threads)?;
+    let now = read(pairs, |texts| trainer.logprobs(texts, threads))?;
     let kind = match p.loss {
         Loss::Sigmoid => Preference::Sigmoid {
             smoothing: p.label_smoothing,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use starling_lm::generate::{GenerateError, Generator, Request, Sample, Sampling, StopReason};
+use starling_lm::generate::{GenerateError, Request, Sample, Sampling, StopReason};
+use starling_lm::place::Generator;
 use starling_lm::policy::advantage::overlong_penalty;
 use starling_lm::policy::keep_group;
 use starling_lm::tokenizer::Tokenizer;

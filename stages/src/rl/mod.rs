@@ -28,10 +28,8 @@ use serde::{Deserialize, Serialize};
 use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
-use starling_lm::decoder::Decoder;
-use starling_lm::generate::Generator;
+use starling_lm::place::{Scorer, Trainer};
 use starling_lm::policy::{Estimator, KlEstimator};
-use starling_lm::train::Trainer;
 
 use self::groups::Sampler;
 use self::guards::Guards;
@@ -39,6 +37,7 @@ use self::policy::Learner;
 use self::time::Times;
 use crate::chat::lm;
 use crate::cost::Lineage;
+use crate::device;
 use crate::model::Model;
 use crate::prompts;
 use crate::rollouts::Rollouts;
@@ -255,6 +254,7 @@ impl Stage for Rl {
     /// 4: gradients are added in another order. 3: every answer is kept (`samples`); the curve has more columns. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
     const VERSION: u32 = 4;
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
@@ -347,8 +347,9 @@ impl Stage for Rl {
         let tokenizer = model.tokenizer()?;
         let all = prompts::read(context.input("prompts")?, "prompts", &tokenizer, None)?;
         let reference = if p.kl > 0.0 {
-            let decoder = Decoder::new(model.config(), &model.checkpoint.weights).map_err(lm)?;
-            Some(decoder.computing_in(p.how().products()))
+            let place = device::training_place(context, p.how().products())?;
+            let scorer = Scorer::new(&place, model.config(), &model.checkpoint.weights);
+            Some(scorer.map_err(lm)?.computing_in(p.how().products()))
         } else {
             None
         };
@@ -359,7 +360,6 @@ impl Stage for Rl {
             }
             None => None,
         };
-        let config = model.config().clone();
         let mut sampler = Sampler::new(&p, &all, &tokenizer, model.ends(), traces.as_ref());
         let learner = Learner::new(&p, reference);
         let training = p.training(p.guards.rules());
@@ -383,8 +383,7 @@ impl Stage for Rl {
                     true => times.training(),
                     false => times.skip(),
                 }
-                let weights = trainer.weights().map_err(lm)?;
-                let generator = Generator::new(&config, &weights).map_err(lm)?;
+                let generator = trainer.generator().map_err(lm)?;
                 let drawn = sampler.draw(&generator, step, threads, &mut times)?;
                 let batch = learner.batch(drawn, trainer, threads)?;
                 times.scoring();

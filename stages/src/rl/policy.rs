@@ -1,11 +1,11 @@
 //! From judged groups to the sequences of a policy gradient.
 
 use starling_contract::StageError;
-use starling_lm::decoder::Decoder;
+use starling_lm::place::{Scorer, Trainer};
 use starling_lm::policy::advantage::advantages;
 use starling_lm::policy::{AdvantageSettings, PolicySettings, Ratio};
-use starling_lm::score::{self, Scores};
-use starling_lm::train::{LossTarget, PolicyTarget, Sequence, Trainer};
+use starling_lm::score::Scores;
+use starling_lm::train::{LossTarget, PolicyTarget, Sequence};
 
 use super::groups::{Drawn, Group, Member};
 use super::{KlPlace, Params, RatioOf};
@@ -15,11 +15,11 @@ use crate::training::{self, Batch};
 /// Turns groups into batches.
 pub(super) struct Learner<'a> {
     p: &'a Params,
-    reference: Option<Decoder>,
+    reference: Option<Scorer>,
 }
 
 impl<'a> Learner<'a> {
-    pub(super) fn new(p: &'a Params, reference: Option<Decoder>) -> Self {
+    pub(super) fn new(p: &'a Params, reference: Option<Scorer>) -> Self {
         Self { p, reference }
     }
 
@@ -116,7 +116,7 @@ impl<'a> Learner<'a> {
         }
         *read_tokens += traces.iter().map(|(_, ids)| ids.len() as u64).sum::<u64>();
         let ids: Vec<Vec<u32>> = traces.iter().map(|(_, ids)| ids.clone()).collect();
-        let scores = score::logprobs(trainer.decoder(), &ids, threads).map_err(lm)?;
+        let scores = trainer.logprobs(&ids, threads).map_err(lm)?;
         let mut found = traces.iter().zip(scores);
         for member in groups.iter_mut().flat_map(|g| g.members.iter_mut()) {
             if member.foreign
@@ -152,12 +152,12 @@ impl<'a> Learner<'a> {
         threads: usize,
         read_tokens: &mut u64,
     ) -> Result<Option<Vec<Vec<f32>>>, StageError> {
-        let Some(decoder) = &self.reference else {
+        let Some(reference) = &self.reference else {
             return Ok(None);
         };
         let ids: Vec<Vec<u32>> = members.iter().map(|(g, m)| whole(g, m)).collect();
         *read_tokens += ids.iter().map(|i| i.len() as u64).sum::<u64>();
-        let scores: Vec<Scores> = score::logprobs(decoder, &ids, threads).map_err(lm)?;
+        let scores: Vec<Scores> = reference.logprobs(&ids, threads).map_err(lm)?;
         let own = members.iter().zip(scores);
         Ok(Some(
             own.map(|((group, _), s)| s.logprobs[group.prompt.len() - 1..].to_vec())

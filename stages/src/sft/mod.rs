@@ -18,6 +18,7 @@ use starling_lm::tokenizer::Tokenizer;
 use starling_lm::train::Sequence;
 
 use crate::chat::lm;
+use crate::device;
 use crate::model::Model;
 use crate::prompts;
 use crate::random::Epochs;
@@ -46,6 +47,7 @@ impl Stage for Sft {
     /// 3: gradients are added in another order. 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once.
     /// 1: first.
     const VERSION: u32 = 3;
+    const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
     const WORK: &'static [&'static str] = &["updates", "batch"];
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;

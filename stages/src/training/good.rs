@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use starling_contract::StageError;
-use starling_lm::train::Trainer;
+use starling_lm::place::Trainer;
 
 use super::state::{State, place};
 

@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 use starling_contract::{StageContext, StageError};
 use starling_lm::LmError;
 use starling_lm::load::Checkpoint;
-use starling_lm::train::gate::probe;
-use starling_lm::train::{TrainConfig, Trainer};
+use starling_lm::place::{Place, Trainer};
+use starling_lm::train::TrainConfig;
 
 use super::good::Good;
 use super::guards::{Rules, Then, Trip};
 use super::state::{State, write_lines};
 use super::{Batch, Counts, Optimizer, SnapshotClock, Step, Trouble};
 use crate::chat::lm;
+use crate::device;
 use crate::how::How;
 use crate::model::Model;
 use crate::samples::Log;
@@ -90,8 +91,10 @@ impl Training<'_> {
         mut batch: impl FnMut(Step, &Trainer) -> Result<Batch, Trouble>,
     ) -> Result<Trained, StageError> {
         let snapshot = context.resume_up_to(self.end())?;
+        let place = device::training_place(context, self.how.products())?;
+        let threads = context.threads();
         let mut trainer =
-            self.trainer(&mut model.checkpoint, context.threads(), snapshot.is_none())?;
+            self.trainer(&place, &mut model.checkpoint, threads, snapshot.is_none())?;
         let good = Good::new(context.scratch());
         let mut state = State::default();
         if let Some(snapshot) = &snapshot {
@@ -158,6 +161,7 @@ impl Training<'_> {
 
     fn trainer(
         &self,
+        place: &Place,
         checkpoint: &mut Checkpoint,
         threads: usize,
         fresh: bool,
@@ -172,9 +176,9 @@ impl Training<'_> {
         let weights = std::mem::take(&mut checkpoint.weights);
         if fresh {
             // Shows once that every tensor can learn: a gradient that is cut off stays cut off.
-            probe(&checkpoint.config, &weights, config).map_err(lm)?;
+            Trainer::probe(place, &checkpoint.config, &weights, config).map_err(lm)?;
         }
-        Trainer::new(&checkpoint.config, &weights, config).map_err(lm)
+        Trainer::new(place, &checkpoint.config, &weights, config).map_err(lm)
     }
 
     fn scale(&self, trainer: &mut Trainer, state: &State) {

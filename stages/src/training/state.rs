@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use starling_contract::StageError;
-use starling_lm::train::Trainer;
+use starling_lm::place::Trainer;
 
 use super::Counts;
 use crate::chat::lm;

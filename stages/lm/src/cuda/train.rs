@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::backward::gradient;
 use super::batch::Batch;
@@ -84,6 +85,12 @@ impl Trainer {
     /// The configuration of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.model.config
+    }
+
+    /// The device that it trains on.
+    pub fn device(&self) -> Device {
+        let ops = &self.model.ops;
+        Device::with_board(Arc::clone(&ops.board), ops.precision)
     }
 
     pub(super) fn model(&self) -> &Model {

@@ -70,6 +70,20 @@ pub fn nonzero_gate<T: Real>(
     Ok(())
 }
 
+/// A few random tokens, each but the first with a cross-entropy.
+pub(crate) fn random_sequence(config: &ModelConfig) -> Sequence {
+    let mut rng = SplitMix64::new(0);
+    let len = config.max_position_embeddings.min(16);
+    let ids = (0..len)
+        .map(|_| rng.below(config.vocab_size as u64) as u32)
+        .collect();
+    let loss = LossTarget::CrossEntropy {
+        positions: (1..len as u32).collect(),
+        weights: Vec::new(),
+    };
+    Sequence { ids, loss }
+}
+
 /// Runs one cross-entropy gradient over random tokens and demands that it reaches every tensor that `settings` train.
 ///
 /// # Errors
@@ -79,16 +93,6 @@ pub fn probe(
     weights: &Weights,
     settings: TrainConfig,
 ) -> Result<(), LmError> {
-    let mut rng = SplitMix64::new(0);
-    let len = config.max_position_embeddings.min(16);
-    let ids = (0..len)
-        .map(|_| rng.below(config.vocab_size as u64) as u32)
-        .collect();
-    let positions = (1..len as u32).collect();
-    let loss = LossTarget::CrossEntropy {
-        positions,
-        weights: Vec::new(),
-    };
     let settings = TrainConfig {
         threads: 1,
         ..settings
@@ -100,7 +104,7 @@ pub fn probe(
         let moved: Vec<f32> = moved.collect();
         trainer.set_trained(&moved)?;
     }
-    trainer.gradients(&[Sequence { ids, loss }])?;
+    trainer.gradients(&[random_sequence(config)])?;
     let gradients = trainer.last_gradients();
     if settings.lora.is_none() {
         return nonzero_gate(gradients, config);
