@@ -10,7 +10,7 @@ use crate::error::LmError;
 use crate::generate::{self, GenerateError, Kept, Progress, Sample, Sampling, Usage};
 use crate::kernels;
 use crate::score::{self, Scores};
-use crate::train::{self, Sequence, TrainConfig, UpdateStats, gate};
+use crate::train::{self, Sequence, TrainConfig, UpdateStats, gate, probe};
 use crate::weights::Weights;
 
 /// The names of places that this binary can compute on, as pipelines have them.
@@ -260,7 +260,7 @@ impl Trainer {
         }
     }
 
-    /// Runs one gradient over random tokens and demands that it reaches every tensor; see [`gate::probe`].
+    /// Runs one gradient over random tokens and demands that it reaches every tensor; see [`probe::probe`].
     ///
     /// # Errors
     /// As there, and [`LmError::Device`] when the device fails.
@@ -271,10 +271,10 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<(), LmError> {
         match place {
-            Place::Cpu => gate::probe(model, weights, config),
+            Place::Cpu => probe::probe(model, weights, config),
             Place::Cuda(device) => {
                 let mut trainer = cuda::Trainer::new(device, model, weights, config)?;
-                trainer.gradients(&[gate::random_sequence(model)])?;
+                trainer.gradients(&[probe::random_sequence(model)])?;
                 gate::nonzero_gate(&trainer.last_gradients()?, model)
             }
         }

@@ -5,6 +5,7 @@ mod adamw;
 mod chunk;
 mod exchange;
 pub mod gate;
+pub mod probe;
 pub mod sample;
 mod schedule;
 mod state;

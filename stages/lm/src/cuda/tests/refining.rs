@@ -96,10 +96,7 @@ fn a_tensor_that_cannot_learn_is_named() {
     let name = "model.layers.0.mlp.gate_proj.weight";
     let zeros = weights.get(name).unwrap().zeros_like().unwrap();
     weights.0.insert(name.to_owned(), zeros);
-    for place in [
-        Place::Cpu,
-        Place::Cuda(Twin::device(Precision::F32, false)),
-    ] {
+    for place in [Place::Cpu, Place::Cuda(Twin::device(Precision::F32, false))] {
         let settings = TrainConfig::new(Schedule::constant(0.0));
         let error = Trainer::probe(&place, &config, &weights, settings).unwrap_err();
         assert!(error.to_string().contains("mlp.down_proj"), "{error}");
