@@ -165,39 +165,45 @@ def older_spelling(folder):
 
 
 def compare(binary, work, name, model, folder, prompts, texts, tokens=64):
-    """Log-probabilities and greedy continuations of one model; returns the largest relative errors."""
-    model = model.float().eval()
+    """Log-probabilities and greedy continuations of one model; returns the largest relative error.
+
+    Errors are relative to each log-probability in f32, and to the row's greatest logit where the model computes in bf16.
+    """
+    model = model.eval()
     write_rows(work / "texts.jsonl", [{"id": str(i), "ids": t} for i, t in enumerate(texts)])
     starling(binary, "logprobs", "--model", folder, "--in", work / "texts.jsonl", "--out", work / "lp.jsonl", "--topk", 5)
     worst, noise = 0.0, 0.0
     for text, row in zip(texts, rows_of(work / "lp.jsonl")):
         with torch.no_grad():
-            logits = model(torch.tensor([text])).logits[0, :-1]
+            logits = model(torch.tensor([text])).logits[0, :-1].float()
         expected = torch.log_softmax(logits, -1)
+        coarse = model.dtype == torch.bfloat16
+        size = logits.abs().max(-1).values if coarse else torch.ones(len(logits))
         chosen = expected.gather(1, torch.tensor(text[1:]).unsqueeze(-1)).squeeze(-1)
         found = torch.tensor(row["logprobs"])
         difference = (found - chosen).abs()
-        worst = max(worst, (difference / chosen.abs().clamp(min=1.0)).max().item())
+        measure = size if coarse else chosen.abs().clamp(min=1.0)
+        worst = max(worst, (difference / measure).max().item())
         top = expected.topk(5, -1).values
         difference = (torch.tensor(row["top_logprobs"]) - top).abs()
-        worst = max(worst, (difference / top.abs().clamp(min=1.0)).max().item())
+        measure = size.unsqueeze(-1) if coarse else top.abs().clamp(min=1.0)
+        worst = max(worst, (difference / measure).max().item())
         noise = max(noise, difference.max().item())
     write_rows(work / "prompts.jsonl", [{"id": str(i), "ids": p} for i, p in enumerate(prompts)])
     starling(binary, "generate", "--model", folder, "--in", work / "prompts.jsonl", "--out", work / "gen.jsonl",
              "--max-tokens", tokens, "--ignore-end")
+    # Texts are equal when every token is the likeliest after those before it; one pass over a text tells.
     equal, near, differ = 0, 0, []
     for at, (prompt, row) in enumerate(zip(prompts, rows_of(work / "gen.jsonl"))):
         with torch.no_grad():
-            out = model.generate(torch.tensor([prompt]), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False,
-                                 eos_token_id=None, pad_token_id=0)
-        expected = out[0, len(prompt):].tolist()
-        if row["ids"] == expected:
+            logits = model(torch.tensor([prompt + row["ids"]])).logits[0, len(prompt) - 1:-1].float()
+        best, found = logits.max(-1), torch.tensor(row["ids"])
+        others = (best.indices != found).nonzero().flatten().tolist()
+        if len(row["ids"]) == tokens and not others:
             equal += 1
             continue
-        place = next(i for i, (a, b) in enumerate(zip(row["ids"], expected)) if a != b)
-        with torch.no_grad():
-            logits = model(torch.tensor([prompt + expected[:place]])).logits[0, -1]
-        margin = (logits[expected[place]] - logits[row["ids"][place]]).item()
+        place = others[0] if others else len(row["ids"])
+        margin = (best.values[place] - logits[place, found[place]]).item() if others else float("inf")
         if margin <= 4 * max(noise, 1e-6):
             near += 1
         else:
@@ -266,6 +272,17 @@ def run(binary, gguf, count, only):
             worst, differ = compare(binary, work, "SmolLM2-135M", model, folder, prompts, texts)
             if worst > 1e-4 or differ:
                 failed.append(("SmolLM2-135M", ""))
+            out = work / "smollm2-bf16"
+            starling(binary, "convert", "--model", folder, "--out", out, "--dtype", "bf16")
+            half = AutoModelForCausalLM.from_pretrained(out, dtype=torch.bfloat16)
+            worst, differ = compare(binary, work, "SmolLM2-135M saved as bf16, transformers computes in bf16", half, out,
+                                    prompts, texts)
+            if worst > 2e-2 or differ:
+                failed.append(("SmolLM2-135M", "bf16"))
+            worst, differ = compare(binary, work, "SmolLM2-135M saved as bf16, transformers computes in f32", half.float(), out,
+                                    prompts, texts)
+            if worst > 1e-4 or differ:
+                failed.append(("SmolLM2-135M", "weights in bf16"))
             write_rows(work / "texts.jsonl", [{"id": i, "text": tokenizer.decode(t)} for i, t in enumerate(texts)])
             starling(binary, "logprobs", "--model", folder, "--in", work / "texts.jsonl", "--out", work / "lp.jsonl")
             same = all(row["ids"] == text for row, text in zip(rows_of(work / "lp.jsonl"), texts))
