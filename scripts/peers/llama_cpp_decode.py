@@ -28,8 +28,7 @@ def main(path, sequences, prompt=512, new=128):
         seconds.append(time.time() - begin)
     first, whole = seconds
     print(f"llama.cpp {pathlib.Path(path).name}, {sequences} x ({prompt} + {new}): prefill {sequences * prompt / first:.0f} "
-          f"tokens/s, decode {sequences * (new - 1) / (whole - first):.1f} tokens/s, whole {sequences * new / whole:.1f} tokens/s "
-          f"({peer.about()})", flush=True)
+          f"tokens/s, decode {sequences * (new - 1) / (whole - first):.1f} tokens/s, whole {sequences * new / whole:.1f} tokens/s", flush=True)
 
 
 main(*sys.argv[1:])

@@ -146,3 +146,7 @@ class Bound:
                 token = int(self._scores().argmax())
                 if at + 1 < count:
                     self.llama.eval([token])
+
+
+if __name__ == "__main__":
+    print(about())
