@@ -20,7 +20,7 @@ use crate::Registry;
 use crate::pipeline::{Mistakes, Pipeline};
 
 pub use cause::{Cause, Change, Field};
-pub use cost::{Cost, Estimate};
+pub use cost::{AtMost, Cost, Estimate};
 pub use history::{History, Nearest};
 pub use resolve::{
     MissingAction, MissingExternal, Records, Resolution, ResolveError, ResolvedAction,

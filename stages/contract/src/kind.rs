@@ -48,7 +48,8 @@ pub trait Stage: Send + Sync + 'static {
     /// both go. They are in the key, for other bytes come out, and not in that by which snapshots are found, so that the
     /// one goes on from the snapshots of the other. The first is a number, and orders such stages.
     const STOPS: &'static [&'static str] = &[];
-    /// Numeric parameters that the time is about proportional to, for estimates: updates, samples.
+    /// Numeric parameters that the time is about proportional to, for estimates: updates, samples. The first of
+    /// [`Stage::STOPS`] bounds the first of these.
     const WORK: &'static [&'static str] = &[];
     /// Devices that it can compute on; asked for another, it fails instead of using one of these quietly.
     const DEVICES: &'static [&'static str] = &["cpu"];
@@ -111,6 +112,13 @@ pub trait Stage: Send + Sync + 'static {
         Self::ports().outputs.iter().map(|o| o.name).collect()
     }
 
+    /// The most bytes that its outputs take with these parameters, where that can be so much that a plan should say it
+    /// before anything of the kind has run.
+    fn most_bytes(params: &Self::Params) -> Option<u64> {
+        let _ = params;
+        None
+    }
+
     /// Environment variables whose values the stage is to see and nobody else: they are in no key, spec, manifest or
     /// log.
     fn secrets(params: &Self::Params) -> Vec<String> {
@@ -159,6 +167,8 @@ pub trait Kind: Send + Sync {
     fn ports(&self) -> Ports;
     /// See [`Stage::writes`]; all outputs when `params` are not this kind's.
     fn writes(&self, params: &serde_json::Value) -> Vec<&'static str>;
+    /// See [`Stage::most_bytes`]; none when `params` are not this kind's.
+    fn most_bytes(&self, params: &serde_json::Value) -> Option<u64>;
     /// See [`Stage::secrets`]; none when `params` are not this kind's.
     fn secrets(&self, params: &serde_json::Value) -> Vec<String>;
     /// See [`Stage::SECRETS_MAY_LACK`].
@@ -257,6 +267,9 @@ impl<S: Stage> Kind for Erased<S> {
     fn writes(&self, params: &serde_json::Value) -> Vec<&'static str> {
         let all = || S::ports().outputs.iter().map(|o| o.name).collect();
         typed::<S>(params.clone()).map_or_else(|_| all(), |params| S::writes(&params))
+    }
+    fn most_bytes(&self, params: &serde_json::Value) -> Option<u64> {
+        S::most_bytes(&typed::<S>(params.clone()).ok()?)
     }
     fn secrets_may_lack(&self) -> bool {
         S::SECRETS_MAY_LACK

@@ -92,6 +92,7 @@ impl Stage for Dpo {
     const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "learns to prefer right answers to wrong ones (DPO, IPO)";
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;
+    const WORK: &'static [&'static str] = &["updates", "batch"];
     const STOPS: &'static [&'static str] = training::STOPS;
     type Params = Params;
 

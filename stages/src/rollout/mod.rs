@@ -48,7 +48,7 @@ use crate::cost::{Lineage, Work};
 use crate::device;
 use crate::model::Model;
 use crate::prompts::{self, Prompt};
-use crate::rollouts::{Answer, INDEX, Rollout, Rollouts, SampledBy, TopK, Writer};
+use crate::rollouts::{Answer, Codec, INDEX, Rollout, Rollouts, SampledBy, TopK, Writer};
 use crate::rows;
 
 /// The kind `rollout`.
@@ -295,6 +295,18 @@ impl Stage for RolloutKind {
             complaints.push(Complaint::new("endpoint", what));
         }
         complaints
+    }
+
+    /// Every answer as long as it may be, with the ids of a vocabulary of 2¹⁸; texts are left out, they are short beside
+    /// the numbers.
+    fn most_bytes(p: &Params) -> Option<u64> {
+        let top = match p.top_k {
+            0 => 0,
+            k => Codec::new(k, 1 << 18).row_bytes(),
+        };
+        let token = size_of::<u32>() + size_of::<f32>() + top;
+        let answers = p.prompts?.checked_mul(p.samples)?;
+        u64::try_from(answers.checked_mul(p.max_new_tokens)?.checked_mul(token)?).ok()
     }
 
     fn secrets(p: &Params) -> Vec<String> {

@@ -16,8 +16,7 @@ use starling_cache::Digest;
 use starling_contract::StageError;
 
 use self::shard::{OpenShard, Shard};
-use self::topk::Codec;
-pub(crate) use self::topk::TopK;
+pub(crate) use self::topk::{Codec, TopK};
 use crate::rows::{read_json, write_json};
 
 /// The file that says what is there.
