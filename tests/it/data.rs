@@ -30,7 +30,7 @@ fn raw(corpus: &str) -> String {
 }
 
 /// The rows as a file of another format.
-fn packed(lines: &str, format: FileFormat) -> Vec<u8> {
+pub(crate) fn packed(lines: &str, format: FileFormat) -> Vec<u8> {
     let path = Path::new("memory");
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut writer = FileWriter::new(file.reopen().expect("open"), format, path).expect("a writer");
@@ -121,7 +121,13 @@ fn hub() -> Hub {
     hub
 }
 
-fn environment(space: &Space, hub: &Hub, token: bool, offline: bool) -> Vec<(String, String)> {
+/// Where the hub and the folders of downloads are, for a command in `space`.
+pub(crate) fn environment(
+    space: &Space,
+    hub: &Hub,
+    token: bool,
+    offline: bool,
+) -> Vec<(String, String)> {
     let folder = |name: &str| space.path(name).display().to_string();
     let mut variables = vec![
         ("HF_ENDPOINT".to_owned(), hub.address.clone()),

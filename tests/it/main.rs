@@ -21,5 +21,6 @@ mod schema;
 mod score;
 mod small;
 mod space;
+mod stand_in;
 mod store;
 mod usage;

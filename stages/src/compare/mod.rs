@@ -5,8 +5,12 @@
 //! | `arms`       | in  | evaluation | two or more, named as a matrix names them: `ckd`, `ckd,seed=1` |
 //! | `comparison` | out | table      | `table.md`, `table.json`: differences with paired intervals  |
 //!
+//! Evaluations by rows have exact calls, rewards and pass@k; those by a benchmark (`bfcl`, `acebench`) have entries
+//! that are right or wrong, each of which counts the same here (their own weighted totals are in `table`).
+//!
 //! No difference is shown without its interval. Seeds of two arms are paired by name; a missing one is an
-//! error, but an arm that has no seeds at all (a model that was only examined) is compared with every seed. Right answers are compared by the exact McNemar test, p values are Holm's over all arms.
+//! error, but an arm that has no seeds at all (a model that was only examined) is compared with every seed.
+//! Right answers are compared by the exact McNemar test, p values are Holm's over all arms.
 
 mod paired;
 
@@ -46,11 +50,16 @@ pub(crate) struct Params {
 /// How the part of an arm's name begins that tells its seed.
 const SEED: &str = "seed=";
 
+/// What right answers are called where they are entries of a benchmark.
+const RIGHT: &str = "entries right";
+
 /// What an item tells of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Item {
+    /// 1 for a right answer.
     exact: f64,
-    reward: f64,
+    /// None in a benchmark.
+    reward: Option<f64>,
     /// pass@1, pass@n; none without samples.
     pass: Option<[f64; 2]>,
     samples: usize,
@@ -157,13 +166,22 @@ fn read(path: &Path) -> Result<BTreeMap<String, Item>, StageError> {
                 None => Err(wrong(&format!("an item has no `{key}`"))),
             };
             let id = rows::text(row, "id").ok_or_else(|| wrong("an item has no `id`"))?;
+            if rows::field(row, "valid").is_some() {
+                let item = Item {
+                    exact: number("valid")?,
+                    reward: None,
+                    pass: None,
+                    samples: 0,
+                };
+                return Ok((id.to_owned(), item));
+            }
             let (samples, right) = (
                 number("samples")? as usize,
                 number("samples_right")? as usize,
             );
             let item = Item {
                 exact: number("exact")?,
-                reward: number("reward")?,
+                reward: Some(number("reward")?),
                 pass: (samples > 0).then(|| [1, samples].map(|k| pass_at_k(samples, right, k))),
                 samples,
             };
@@ -206,7 +224,12 @@ fn paired(name: &str, ours: &Arm, against: &str, theirs: &Arm) -> Result<(), Sta
         if first.is_some_and(|f| !f.keys().eq(items.keys())) {
             return Err(wrong("were examined on other items".to_owned()));
         }
-        let samples = |items: &BTreeMap<String, Item>| items.values().next().map(|i| i.samples);
+        let first_item = |items: &BTreeMap<String, Item>| items.values().next().copied();
+        let samples = |items| first_item(items).map(|i| i.samples);
+        let by_reward = |items| first_item(items).map(|i| i.reward.is_some());
+        if first.map(by_reward) != Some(by_reward(items)) {
+            return Err(wrong("were examined in other ways".to_owned()));
+        }
         if first.map(samples) != Some(samples(items)) {
             return Err(wrong("took other numbers of samples".to_owned()));
         }
@@ -248,11 +271,14 @@ fn rows_of(name: &str, ours: &Arm, theirs: &Arm, seed: u64) -> Vec<Row> {
         }
     }
     let p = mcnemar(only_ours, only_theirs);
-    let mut all = vec![
-        row("exact".to_owned(), &|i| i.exact, Some(p)),
-        row("reward".to_owned(), &|i| i.reward, None),
-    ];
     let first = ours.values().next().and_then(|items| items.values().next());
+    let mut all = Vec::new();
+    if first.is_some_and(|i| i.reward.is_none()) {
+        all.push(row(RIGHT.to_owned(), &|i| i.exact, Some(p)));
+    } else {
+        all.push(row("exact".to_owned(), &|i| i.exact, Some(p)));
+        all.push(row("reward".to_owned(), &|i| i.reward.unwrap_or(0.0), None));
+    }
     if let Some(samples) = first.map(|i| i.samples).filter(|s| *s > 0) {
         for (at, k) in [1, samples].into_iter().enumerate() {
             let of = move |i: &Item| i.pass.map_or(0.0, |p| p[at]);
@@ -314,4 +340,49 @@ fn markdown(p: &Params, rows: &[Row], items: usize, seeds: usize) -> String {
         if seeds == 1 { "" } else { " and seed" },
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &Path, name: &str, lines: &[String]) -> BTreeMap<String, Item> {
+        let path = folder.join(name);
+        std::fs::write(&path, lines.join("\n") + "\n").expect("written");
+        read(&path).expect("items")
+    }
+
+    #[test]
+    fn entries_of_a_benchmark_are_compared_by_right_and_wrong() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let entry = |n: usize, valid: bool| format!(r#"{{"id": "e{n}", "valid": {valid}}}"#);
+        let arm = |name: &str, right: usize| {
+            let lines: Vec<String> = (0..10).map(|n| entry(n, n < right)).collect();
+            let items = file(folder.path(), name, &lines);
+            Arm::from([(String::new(), items)])
+        };
+        let (ours, theirs) = (arm("ours.jsonl", 7), arm("theirs.jsonl", 2));
+        paired("ours", &ours, "theirs", &theirs).expect("the same entries");
+        let rows = rows_of("ours", &ours, &theirs, 0);
+        let [row] = &rows[..] else {
+            panic!("no rewards and no samples: {}", rows.len())
+        };
+        assert_eq!(row.metric, RIGHT);
+        assert!((row.difference - 0.5).abs() < 1e-12);
+        assert!(row.low > 0.1 && row.high < 0.9);
+        // 5 entries, all one way: 2 / 2⁵.
+        assert_eq!(row.mcnemar_p, Some(mcnemar(5, 0)));
+
+        let by_reward: Vec<String> = (0..10)
+            .map(|n| {
+                format!(
+                    r#"{{"id": "e{n}", "exact": true, "reward": 1.0, "samples": 0, "samples_right": 0}}"#
+                )
+            })
+            .collect();
+        let other = file(folder.path(), "other.jsonl", &by_reward);
+        let other = Arm::from([(String::new(), other)]);
+        let error = paired("other", &other, "theirs", &theirs).expect_err("unlike");
+        assert!(error.to_string().contains("in other ways"), "{error}");
+    }
 }
