@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Rollouts by a real OpenAI-compatible server: llama-cpp-python's, on the loopback, with a model that starling wrote.
+"""Rollouts by a real OpenAI-compatible server: llama.cpp's own, on the loopback, with a model that starling wrote.
 
-    python3 -m venv VENV && VENV/bin/pip install "llama-cpp-python[server]"     # builds llama.cpp from source
+    python3 -m venv VENV && VENV/bin/pip install xllamacpp      # llama.cpp with its server, prebuilt
     VENV/bin/python scripts/peers/endpoint_rollout.py target/release/starling [FOLDER]
+
+`pip install "llama-cpp-python[server]"` works as well, where it can be built; it is taken when it is there.
 
 A tiny teacher is trained on the seeded world, written as GGUF by `lm convert`, and served. The kind `rollout` then asks
 the server, as texts with top-k and as chats. Told and checked: how many answers are valid by either way and by our own
@@ -10,6 +12,7 @@ engine, how the server's log-probabilities of the tokens differ from ours for th
 server in the middle asks only for the rest, and that a student learns from the server's top-k.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -46,9 +49,9 @@ kv-heads = 2
 kind = "sft"
 inputs.model = "init.model"
 inputs.rows = "rows.rows"
-updates = 250
+updates = 500
 batch = 16
-optimizer.lr = 5e-3
+optimizer.lr = 1e-2
 [stage.own]
 kind = "rollout"
 inputs.model = "teacher.model"
@@ -105,6 +108,28 @@ optimizer.lr = 5e-3
 PROMPTS, KEY = 24, "a-key-that-only-this-test-knows"
 
 
+def command(model, port):
+    """What serves a GGUF file: llama-cpp-python's server, else llama.cpp's own in a process of its own."""
+    if importlib.util.find_spec("llama_cpp"):
+        return [sys.executable, "-m", "llama_cpp.server", "--model", model, "--port", str(port), "--n_ctx", "2048",
+                "--logits_all", "true", "--n_threads", "2", "--api_key", KEY, "--verbose", "false", "--seed", "1"]
+    return [sys.executable, os.path.abspath(__file__), "--serve", model, str(port)]
+
+
+def serve(model, port):
+    """Serves with llama.cpp's server until the process ends."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path, params.port, params.api_keys = model, port, [KEY]
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 2, 2
+    params.use_jinja = True
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    while True:
+        time.sleep(60)
+
+
 def main(binary, folder):
     binary = os.path.abspath(binary)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,12 +163,9 @@ def main(binary, folder):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    def serve():
+    def start():
         log = open(folder / "server.log", "a")
-        server = subprocess.Popen(
-            [sys.executable, "-m", "llama_cpp.server", "--model", "tiny.gguf", "--port", str(port), "--n_ctx", "2048",
-             "--logits_all", "true", "--n_threads", "2", "--api_key", KEY, "--verbose", "false", "--seed", "1"],
-            cwd=folder, stdout=log, stderr=log)
+        server = subprocess.Popen(command("tiny.gguf", port), cwd=folder, stdout=log, stderr=log)
         for _ in range(600):
             try:
                 ask = urllib.request.Request(f"http://127.0.0.1:{port}/v1/models", headers={"authorization": f"Bearer {KEY}"})
@@ -156,7 +178,7 @@ def main(binary, folder):
         sys.exit("the server does not answer")
 
     (folder / "served.toml").write_text(PIPELINE.format(prompts=PROMPTS) + SERVED.format(prompts=PROMPTS, port=port))
-    server = serve()
+    server = start()
     failed = []
     try:
         # Lose the server in the middle: what came is kept.
@@ -172,7 +194,7 @@ def main(binary, folder):
         print(f"the server was killed after {kept} prompts: exit {code}")
         failed += [] if code == 4 and kept >= 5 else ["a lost server did not fail the run"]
         server.wait()
-        server = serve()
+        server = start()
         again = starling("run", "--json", "served.toml").stdout
         resumed = [line for line in again.splitlines() if "were there" in line]
         print(f"the same command went on: {resumed[0] if resumed else 'nothing was there'}")
@@ -185,8 +207,10 @@ def main(binary, folder):
     print(f"own engine: {share(own)}\ntexts:      {share(texts)}\nchats:      {share(chats)}")
     for name, served in [("texts", texts), ("chats", chats)]:
         good, wanted = served["kept"] + served["duplicate"], own["kept"] + own["duplicate"]
-        # The same distribution sampled twice: the shares of valid answers are near each other.
-        if abs(good / served["sampled"] - wanted / own["sampled"]) > 0.25:
+        # The same distribution sampled twice: the shares of valid answers are near each other. Asked for chats, llama.cpp
+        # holds answers to a grammar of the tools, so more of those are valid.
+        gap = good / served["sampled"] - wanted / own["sampled"]
+        if gap < -0.25 or (gap > 0.25 and name == "texts"):
             failed.append(f"{name}: {good} valid answers, our own engine {wanted}")
 
     def tensors(stage):
@@ -208,7 +232,9 @@ def main(binary, folder):
     sys.exit("; ".join(failed) if failed else 0)
 
 
-if len(sys.argv) > 2:
+if sys.argv[1] == "--serve":
+    serve(sys.argv[2], int(sys.argv[3]))
+elif len(sys.argv) > 2:
     main(sys.argv[1], pathlib.Path(sys.argv[2]))
 else:
     with tempfile.TemporaryDirectory() as temporary:

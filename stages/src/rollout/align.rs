@@ -79,6 +79,10 @@ impl Names {
     /// Appends the `k` likeliest tokens of a position. What has no id of ours is left out; a list that is too short
     /// is filled up with tokens of no mass.
     fn list(&self, likely: &[Likely], k: usize, top: &mut TopK) {
+        self.fill(self.found(likely), k, top);
+    }
+
+    fn found(&self, likely: &[Likely]) -> BTreeMap<u32, f32> {
         let mut found: BTreeMap<u32, f32> = BTreeMap::new();
         for one in likely {
             if let Some(id) = self.id(one.id, one.bytes.as_ref(), &one.text) {
@@ -86,13 +90,27 @@ impl Names {
                 *logprob = logprob.max(one.logprob as f32);
             }
         }
-        self.fill(found, k, top);
+        found
     }
 
-    /// Appends a position of which only its token is known: it alone is listed with all of the mass, which is what
-    /// one sample says of a distribution.
-    pub(super) fn only(&self, id: u32, k: usize, top: &mut TopK) {
-        self.fill(BTreeMap::from([(id, 0.0)]), k, top);
+    /// Whether a token stands for nothing but the end `id`: it is that text, or, as llama.cpp's server tells special
+    /// tokens, no text at all with that id.
+    pub(super) fn ends(&self, token: &Token, id: u32) -> bool {
+        let nothing = token.text.is_empty() && token.bytes.as_ref().is_none_or(Vec::is_empty);
+        if nothing {
+            return token.id == Some(id);
+        }
+        self.id(None, token.bytes.as_ref(), &token.text) == Some(id)
+    }
+
+    /// Appends the position of the end `id`. Where it is not among what the server lists there, only the token is known:
+    /// it alone is listed with all of the mass, which is what one sample says of a distribution.
+    pub(super) fn end(&self, id: u32, likely: &[Likely], k: usize, top: &mut TopK) {
+        let mut found = self.found(likely);
+        if !found.contains_key(&id) {
+            found = BTreeMap::from([(id, 0.0)]);
+        }
+        self.fill(found, k, top);
     }
 
     fn fill(&self, found: BTreeMap<u32, f32>, k: usize, top: &mut TopK) {
@@ -169,7 +187,43 @@ mod tests {
             [id("a")]
         );
         let mut end = TopK::default();
-        names.only(7, 2, &mut end);
+        names.end(7, &[], 2, &mut end);
         assert_eq!((end.ids, end.logprobs), (vec![7, 0], vec![0.0, NOTHING]));
+    }
+
+    #[test]
+    fn the_end_is_known_by_its_text_or_by_its_id_alone() {
+        let small = SmallWorld::new();
+        let tokenizer = small.tokenizer();
+        let names = Names::new(&tokenizer);
+        let end = tokenizer
+            .token_to_id(crate::chat::END)
+            .expect("an end token");
+        let bare = |id| Token {
+            id,
+            bytes: Some(Vec::new()),
+            ..token("", &[])
+        };
+        assert!(names.ends(&token(crate::chat::END, &[]), end));
+        assert!(names.ends(&bare(Some(end)), end));
+        assert!(!names.ends(&bare(Some(end - 1)), end) && !names.ends(&bare(None), end));
+        assert!(!names.ends(&token("a", &[]), end));
+
+        let likely = |text: &str, id, logprob| Likely {
+            text: text.to_owned(),
+            logprob,
+            id: Some(id),
+            bytes: Some(text.as_bytes().to_vec()),
+        };
+        let a = tokenizer.encode("a").expect("ids")[0];
+        let mut top = TopK::default();
+        // The id of a token with a text is the server's own affair.
+        names.end(
+            end,
+            &[likely("", end, -0.5), likely("a", 0, -1.5)],
+            2,
+            &mut top,
+        );
+        assert_eq!((top.ids, top.logprobs), (vec![end, a], vec![-0.5, -1.5]));
     }
 }

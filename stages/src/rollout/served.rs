@@ -200,8 +200,7 @@ impl<'a> Served<'a> {
         let k = self.p.top_k;
         let mut tokens = choice.tokens.as_slice();
         // Some servers list the end token, most do not.
-        let ends = |t: &crate::endpoint::wire::Token| t.text == chat::END;
-        let end = tokens.last().filter(|t| ends(t));
+        let end = tokens.last().filter(|t| self.names.ends(t, self.end));
         if end.is_some() {
             tokens = &tokens[..tokens.len() - 1];
         }
@@ -232,7 +231,8 @@ impl<'a> Served<'a> {
             targets.push_str(chat::END);
             logprobs.push(end.filter(|_| known).map_or(f32::NAN, |t| t.logprob as f32));
             if known {
-                self.names.only(self.end, k, &mut top);
+                let likely = end.map_or(&[][..], |t| &t.top);
+                self.names.end(self.end, likely, k, &mut top);
             }
         }
         Ok(Sampled {

@@ -278,12 +278,59 @@ fn completions(small: &SmallWorld, takes: &'static str) -> Server {
             .iter()
             .map(|t| json!({t.as_str(): -0.25, "zz": -1.5, "!": -3.0}))
             .collect();
-        let logprobs = json!({"tokens": tokens, "token_logprobs": vec![-0.25; ids.len()], "top_logprobs": top});
+        let mut logprobs = json!({"tokens": tokens, "token_logprobs": vec![-0.25; ids.len()], "top_logprobs": top});
+        if takes == "ends" {
+            // As llama.cpp's server: the shape of chats, with ids, and special tokens without a text.
+            let one = |id: u32, text: &str, logprob: f64| json!({"id": id, "token": text, "bytes": text.as_bytes(), "logprob": logprob});
+            let end = tokenizer.token_to_id(END).expect("an id");
+            let position = |id: u32, text: &str| {
+                let mut own = one(id, text, -0.25);
+                own["top_logprobs"] = json!([one(id, text, -0.25), one(end - 1, "!", -3.0)]);
+                own
+            };
+            let mut content: Vec<Value> = ids
+                .iter()
+                .zip(&tokens)
+                .map(|(id, text)| position(*id, text))
+                .collect();
+            content.push(position(end, ""));
+            logprobs = json!({"content": content});
+        }
         completion(
             &json!([{"text": own, "finish_reason": "stop", "logprobs": logprobs}]),
             50,
         )
     })
+}
+
+#[test]
+fn an_end_without_a_text_has_its_log_probabilities() {
+    let small = SmallWorld::new();
+    let server = completions(&small, "ends");
+    let folder = small.folder("ends");
+    let inputs = inputs(&small);
+    let inputs: Vec<_> = inputs[..2].iter().map(|(n, p)| (*n, p.as_path())).collect();
+    let change = json!({"api": "completions", "top-k": 2, "samples": 1});
+    run::<RolloutKind>(params(&server, change), &folder, &inputs);
+    let report: Report = rows::read_json(&folder.join("out/report")).expect("a report");
+    assert_eq!(
+        (report.sampled, report.kept, report.unaligned),
+        (10, 10, 0),
+        "{report:?}"
+    );
+    let set = Rollouts::read(&folder.join("out/rollouts")).expect("rollouts");
+    let tokenizer = small.tokenizer();
+    let end = tokenizer.token_to_id(END).expect("an id");
+    let other = tokenizer.encode("!").expect("ids")[0];
+    for (at, rollout) in set.rollouts.iter().enumerate() {
+        assert_eq!(rollout.ids.last(), Some(&end));
+        assert!(rollout.logprobs.iter().all(|lp| (lp + 0.25).abs() < 1e-6));
+        let top = set.top(at).expect("top");
+        let last = top.ids.len() - 2;
+        assert_eq!(top.ids[last..], [end, other]);
+        assert!((top.logprobs[last] + 0.25).abs() < 1e-3);
+        assert!((top.logprobs[last + 1] + 3.0).abs() < 1e-2);
+    }
 }
 
 #[test]
