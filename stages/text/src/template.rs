@@ -3,7 +3,7 @@
 //! Rendering follows what Hugging Face's `apply_chat_template` sets up around Jinja: `trim_blocks`,
 //! `lstrip_blocks`, loop controls, methods of Python's strings and dicts, a `tojson` that is `json.dumps`
 //! with nothing escaped, and `raise_exception`. Whatever is printed is printed as Python's `str` prints it.
-//! A template has no clock here: `strftime_now` is unknown.
+//! A template has no clock here: `strftime_now` is unknown. What a rendering may cost is bounded (`limits`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use thiserror::Error;
 
 use crate::json::{self, Dumps, Map, Value};
 use crate::python;
+
+mod guard;
+mod limits;
 
 type Jinja = minijinja::Value;
 
@@ -38,6 +41,9 @@ pub enum TemplateError {
 }
 
 fn detail(error: &JinjaError) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {} steps", limits::STEPS);
+    }
     match (error.detail(), error.line()) {
         (Some(detail), Some(line)) => format!("{detail} (line {line})"),
         (Some(detail), None) => detail.to_owned(),
@@ -88,15 +94,18 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
+        let syntax = syntax.map_err(TemplateError::Syntax)?;
+        let source = guard::guarded(source, NAME, &syntax).map_err(TemplateError::Syntax)?;
         let mut environment = Environment::new();
-        environment.set_syntax(syntax.map_err(TemplateError::Syntax)?);
+        environment.set_syntax(syntax);
+        limits::limit(&mut environment);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_formatter(print_as_python);
         environment.set_unknown_method_callback(python_method);
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment
-            .add_template_owned(NAME, source.to_owned())
+            .add_template_owned(NAME, source)
             .map_err(TemplateError::Syntax)?;
         Ok(Self { environment })
     }
@@ -256,21 +265,30 @@ fn to_jinja(value: &Value, node: impl FnOnce() -> Node) -> Jinja {
     }
 }
 
-/// Calls `use_it` with what a value of the template engine is in JSON.
-fn with_json<T>(value: &Jinja, use_it: impl FnOnce(&Value) -> T) -> Result<T, JinjaError> {
+/// Calls `use_it` with what a value of the template engine is in JSON; the value is paid for.
+fn with_json<T>(
+    state: &mut State<'_, '_>,
+    value: &Jinja,
+    use_it: impl FnOnce(&Value) -> T,
+) -> Result<T, JinjaError> {
     match value.downcast_object_ref::<Node>() {
-        Some(node) => Ok(use_it(node.value())),
-        None => Ok(use_it(&from_jinja(value)?)),
+        Some(node) => {
+            limits::spend_tree(state, node.value())?;
+            Ok(use_it(node.value()))
+        }
+        None => Ok(use_it(&from_jinja(state, value)?)),
     }
 }
 
-fn from_jinja(value: &Jinja) -> Result<Value, JinjaError> {
+fn from_jinja(state: &mut State<'_, '_>, value: &Jinja) -> Result<Value, JinjaError> {
     if let Some(node) = value.downcast_object_ref::<Node>() {
+        limits::spend_tree(state, node.value())?;
         return Ok(node.value().clone());
     }
+    limits::read(state, std::slice::from_ref(value))?;
     let unserializable = || {
         let detail = format!("a value of type {} has no JSON form", value.kind());
-        JinjaError::new(ErrorKind::InvalidOperation, detail)
+        JinjaError::new(ErrorKind::BadSerialization, detail)
     };
     Ok(match value.kind() {
         ValueKind::None => Value::Null,
@@ -283,14 +301,14 @@ fn from_jinja(value: &Jinja) -> Result<Value, JinjaError> {
         ValueKind::Seq | ValueKind::Iterable => Value::List(
             value
                 .try_iter()?
-                .map(|item| from_jinja(&item))
+                .map(|item| from_jinja(state, &item))
                 .collect::<Result<_, _>>()?,
         ),
         ValueKind::Map => {
             let mut map = Map::new();
             for key in value.try_iter()? {
-                let name = with_json(&key, |key| python::str(key).into_owned())?;
-                map.insert(name, from_jinja(&value.get_item(&key)?)?);
+                let name = with_json(state, &key, |key| python::str(key).into_owned())?;
+                map.insert(name, from_jinja(state, &value.get_item(&key)?)?);
             }
             Value::Dict(map)
         }
@@ -303,49 +321,59 @@ fn from_jinja(value: &Jinja) -> Result<Value, JinjaError> {
 
 fn print_as_python(
     out: &mut Output<'_>,
-    _: &mut State<'_, '_>,
+    state: &mut State<'_, '_>,
     value: &Jinja,
 ) -> Result<(), JinjaError> {
     let written = match value.as_str() {
-        Some(text) => out.write_str(text),
+        Some(text) => {
+            limits::spend(state, text.len())?;
+            out.write_str(text)
+        }
         None if value.is_undefined() => Ok(()),
-        None => match with_json(value, |value| python::str(value).into_owned()) {
+        None => match with_json(state, value, |value| python::str(value).into_owned()) {
             Ok(text) => out.write_str(&text),
-            Err(_) => out.write_str(&value.to_string()),
+            Err(error) if error.kind() == ErrorKind::BadSerialization => {
+                out.write_str(&value.to_string())
+            }
+            Err(error) => return Err(error),
         },
     };
     written.map_err(|_| JinjaError::new(ErrorKind::WriteFailure, "could not write"))
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-fn tojson(value: &Jinja, kwargs: Kwargs) -> Result<String, JinjaError> {
+fn tojson(state: &mut State<'_, '_>, value: &Jinja, kwargs: Kwargs) -> Result<String, JinjaError> {
     let options = Dumps {
         ensure_ascii: kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
         separators: match kwargs.get::<Option<Vec<String>>>("separators")? {
             None => None,
             Some(pair) => match <[String; 2]>::try_from(pair) {
-                Ok([item, key]) => Some((item, key)),
-                Err(_) => {
-                    let detail = "`separators` takes two strings";
-                    return Err(JinjaError::new(ErrorKind::InvalidOperation, detail));
-                }
+                Ok([item, key]) if item.len().max(key.len()) <= WIDEST_SPACE => Some((item, key)),
+                Ok(_) => return Err(too_wide("a separator")),
+                Err(_) => return Err(limits::refuse("`separators` takes two strings")),
             },
         },
         indent: kwargs.get::<Option<usize>>("indent")?,
     };
-    kwargs.assert_all_used()?;
-    let text = with_json(value, |value| json::dumps_with(value, &options))?;
-    // Applied to its own result it doubles the escapes each time, so a short template could fill the memory.
-    if text.len() > LONGEST_JSON {
-        let detail = "`tojson` made more than 16 MiB";
-        return Err(JinjaError::new(ErrorKind::InvalidOperation, detail));
+    if options.indent.is_some_and(|indent| indent > WIDEST_SPACE) {
+        return Err(too_wide("`indent`"));
     }
+    kwargs.assert_all_used()?;
+    let text = with_json(state, value, |value| json::dumps_with(value, &options))?;
+    // Applied to its own result it doubles the escapes each time, so a short template could fill the memory.
+    limits::spend(state, text.len())?;
     Ok(text)
 }
 
-/// The longest text that `tojson` may make, in bytes.
-const LONGEST_JSON: usize = 16 << 20;
+/// The widest indentation and separator of `tojson`, in bytes.
+const WIDEST_SPACE: usize = 16;
+
+fn too_wide(what: &str) -> JinjaError {
+    limits::refuse(format!(
+        "{what} of `tojson` may not be wider than {WIDEST_SPACE}"
+    ))
+}
 
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -363,6 +391,21 @@ fn python_method(
     method: &str,
     args: &[Jinja],
 ) -> Result<Jinja, JinjaError> {
+    limits::read(state, std::slice::from_ref(value))?;
+    match (value.as_str(), method, args) {
+        (Some(text), "replace", [from, to, ..]) => {
+            let (from, to) = (from.as_str(), to.as_str());
+            limits::replaced(
+                state,
+                text,
+                from.unwrap_or_default(),
+                to.unwrap_or_default(),
+            )?;
+        }
+        (Some(text), "join", [items, ..]) => limits::joined(state, text, items)?,
+        (Some(text), "format", _) => limits::formatted(text)?,
+        _ => {}
+    }
     match (value.as_str(), method, args) {
         (Some(text), "strip", []) => Ok(python::strip(text).into()),
         (Some(text), "lstrip", []) => Ok(text.trim_start_matches(python::is_space).into()),
@@ -411,6 +454,59 @@ mod tests {
             render("{{ missing | tojson }}", context),
             Err(TemplateError::Render(_))
         ));
+    }
+
+    #[test]
+    fn a_guarded_template_renders_as_it_stands() {
+        let source = "{% set n = namespace(l=[], t='') %}{% for x in [1, a, 3] + [a * 2] %}{% set n.l = n.l + [[x, {'k': x ~ -a}]] %}\
+                      {% set n.t = n.t ~ (x * 2 ~ 'z')|upper ~ [x][0] %}{% endfor %}{{ n.l[1:] }}|{{ n.t }}|{{ 'ab' * 2 + 'c' }}|\
+                      {{ a is in [1, a + 1, 5] }}|{{ (1, a)[1] }}|{{ -a + 2 ** 3 * a }}|{{ [a, 'b']|join(', ' ~ a) }}";
+        let text = render(source, "{\"a\": 5}").unwrap();
+        let list = "[[5, {'k': '5-5'}], [3, {'k': '3-5'}], [10, {'k': '10-5'}]]";
+        assert_eq!(
+            text,
+            format!("{list}|2Z110Z56Z320Z10|ababc|True|5|35|5, 5b")
+        );
+    }
+
+    #[test]
+    fn no_template_takes_long_or_fills_the_memory() {
+        let mut chain = "{{ '\"'".to_owned();
+        chain.push_str(&"|tojson".repeat(60));
+        chain.push_str(" }}");
+        let templates = [
+            chain.as_str(),
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "{% set n = namespace(x=['ab']) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x ~ '' }}",
+            "{% set n = namespace(x=['ab']) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+            "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x.replace('a', 'aaaa') %}{% endfor %}",
+            "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x|replace('a', 'aaaa') %}{% endfor %}",
+            "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = f(n.x) %}{% endfor %}",
+            "{% for i in range(100000) %}{{ range(100000)|sum }}{% endfor %}",
+            "{% set r = range(100000) %}{% for i in r %}{{ r|list|length }}{% endfor %}",
+            "{{ [1]|tojson(indent=99999999999) }}",
+            "{{ 'a\nb'|indent(99999999999) }}",
+            "{{ '%99999999999d'|format(1) }}",
+            "{{ '{:>99999999999}'.format(1) }}",
+            "{{ ['a', 'b']|join('c' * 50000000) }}{{ range(9999)|join('c' * 50000000) }}",
+            "{{ 'a' * 99999999 }}",
+            "{% for i in range(100000) %}{% set x = 'a' * (i * 900) %}{% endfor %}",
+            "{% set x = [0] * 90000000 %}{{ x|tojson }}",
+            "{{ [1, 2, 3]|batch(99999999999, 'x')|list|length }}",
+        ];
+        for template in templates {
+            let begun = std::time::Instant::now();
+            let error = render(template, "{}").expect_err(template).to_string();
+            let took = begun.elapsed();
+            assert!(
+                ["64 MiB", "1 MiB", "steps", "wider", "three digits", "range"]
+                    .iter()
+                    .any(|reason| error.contains(reason)),
+                "{template}: {error}"
+            );
+            assert!(took.as_secs() < 20, "{template}: {took:?}");
+        }
     }
 
     #[test]
