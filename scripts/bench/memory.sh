@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Memory of the preparing stages on a large file: it must not grow with the file.
 #
-#   scripts/bench/memory.sh [MEGABYTES] [FOLDER]       # default 2000, a temporary folder
+#   scripts/bench/memory.sh [MEGABYTES] [FOLDER] [stages|formats|all]       # default 2000, a temporary folder, all
 #
-# Prints the largest memory of every stage; the bar is 1 GiB for 2 GB. Needs ten times the size on disk.
+# Prints the largest memory of every stage; the bar is 1 GiB for 2 GB. `stages` goes from raw JSON lines to training
+# rows; `formats` writes the rows in every other format and reads each back. Needs ten times the size on disk.
+# `STARLING` names a program that is built already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 megabytes=${1:-2000}
+what=${3:-all}
 profile=${PROFILE:-release}
-cargo build --quiet --profile "$profile" --bin starling
-bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
+if [ -n "${STARLING:-}" ]; then
+  bin=$(realpath "$STARLING")
+else
+  cargo build --quiet --profile "$profile" --bin starling
+  bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
+fi
 work=$(mktemp -d "${2:-/tmp}/starling-memory.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -25,7 +32,7 @@ with open(f"{work}/raw.jsonl", "wb", buffering=1 << 22) as out:
         written += out.write(b'{"id": %d, ' % i + tails[i % len(tails)] + b"\n")
         i += 1
 print(f"{i} rows, {written / 1e6:.0f} MB")
-open(f"{work}/memory.toml", "w").write('''
+head = '''
 [stage.raw]
 kind = "fetch"
 path = "raw.jsonl"
@@ -33,6 +40,19 @@ path = "raw.jsonl"
 kind = "format"
 inputs.raw = "raw.data"
 source = "xlam"
+'''
+formats = "".join(f'''
+[stage.write-{name}]
+kind = "export-rows"
+inputs.rows = "format.rows"
+format = "{name}"
+[stage.read-{name}]
+kind = "format"
+inputs.raw = "write-{name}.file"
+source = "messages"
+''' for name in ("jsonl", "jsonl-gz", "jsonl-zst", "json", "parquet"))
+open(f"{work}/formats.toml", "w").write(head + formats)
+open(f"{work}/stages.toml", "w").write(head + '''
 [stage.filter]
 kind = "filter"
 inputs.rows = "format.rows"
@@ -71,13 +91,17 @@ with gzip.open("tests/golden/qwen3-tokenizer/tokenizer.json.gz") as f:
     open(f"{work}/tokenizer.json", "wb").write(f.read())
 PYTHON
 
-(cd "$work" && "$bin" run memory.toml >/dev/null 2>run.log) || { cat "$work/run.log"; exit 1; }
 cd "$work"
-for stage in raw format filter label merge decontaminate proportion split trainset; do
-  "$bin" show "$stage" -p memory.toml --json >"$stage.json"
-  python3 - "$stage" <<'PYTHON'
+for part in stages formats; do
+  [ "$what" = all ] || [ "$what" = "$part" ] || continue
+  "$bin" run "$part.toml" >/dev/null 2>run.log || { cat run.log; exit 1; }
+  for stage in $(sed -n 's/^\[stage\.\(.*\)\]$/\1/p' "$part.toml"); do
+    "$bin" show "$stage" -p "$part.toml" --json >made.json
+    python3 - "$stage" <<'PYTHON'
 import json, sys
-made = json.load(open(f"{sys.argv[1]}.json"))["made"]
-print(f"{sys.argv[1]:13} {made['max-rss-bytes'] / 2**20:8.0f} MiB  {made['seconds']:8.1f} s")
+made = json.load(open("made.json"))["made"]
+print(f"{sys.argv[1]:16} {made['max-rss-bytes'] / 2**20:8.0f} MiB  {made['seconds']:8.1f} s")
 PYTHON
+  done
+  rm -rf .starling
 done

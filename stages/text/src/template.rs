@@ -6,6 +6,7 @@
 //! A template has no clock here: `strftime_now` is unknown. What a rendering may cost is bounded (`limits`).
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
@@ -143,16 +144,18 @@ impl ChatTemplate {
             .environment
             .get_template(NAME)
             .map_err(TemplateError::Syntax)?;
-        template
-            .render(Jinja::from_pairs(context))
-            .map_err(|error| {
-                let refused = std::error::Error::source(&error)
-                    .and_then(<dyn std::error::Error>::downcast_ref);
-                match refused {
-                    Some(Refusal(message)) => TemplateError::Refused(message.clone()),
-                    None => TemplateError::Render(error),
-                }
-            })
+        // The engine has a few places where a template's mistake is a panic.
+        let render = || template.render(Jinja::from_pairs(context));
+        let rendered = catch_unwind(AssertUnwindSafe(render));
+        let stopped = |_| Err(limits::refuse("the template engine cannot evaluate it"));
+        rendered.unwrap_or_else(stopped).map_err(|error| {
+            let refused =
+                std::error::Error::source(&error).and_then(<dyn std::error::Error>::downcast_ref);
+            match refused {
+                Some(Refusal(message)) => TemplateError::Refused(message.clone()),
+                None => TemplateError::Render(error),
+            }
+        })
     }
 }
 
@@ -407,6 +410,15 @@ fn python_method(
         _ => {}
     }
     match (value.as_str(), method, args) {
+        (Some(text), guard::REVERSED, []) => Ok(text.chars().rev().collect::<String>().into()),
+        (None, guard::REVERSED, []) => {
+            let mut items: Vec<Jinja> = match value.is_undefined() {
+                true => Vec::new(),
+                false => value.try_iter()?.collect(),
+            };
+            items.reverse();
+            Ok(items.into())
+        }
         (Some(text), "strip", []) => Ok(python::strip(text).into()),
         (Some(text), "lstrip", []) => Ok(text.trim_start_matches(python::is_space).into()),
         (Some(text), "rstrip", []) => Ok(text.trim_end_matches(python::is_space).into()),
@@ -462,6 +474,18 @@ mod tests {
                       {% set n.t = n.t ~ (x * 2 ~ 'z')|upper ~ [x][0] %}{% endfor %}{{ n.l[1:] }}|{{ n.t }}|{{ 'ab' * 2 + 'c' }}|\
                       {{ a is in [1, a + 1, 5] }}|{{ (1, a)[1] }}|{{ -a + 2 ** 3 * a }}|{{ [a, 'b']|join(', ' ~ a) }}";
         let text = render(source, "{\"a\": 5}").unwrap();
+        let backwards = "{{ [][::-1] }}{{ ''[::-1] }}{{ 'abé'[::-1] }}{{ messages[::-1] }}{{ [1, a][ : : -1 ][0] }}{% for x in (1, 2)[::-1] %}{{ x }}{% endfor %}";
+        assert_eq!(render(backwards, "{\"a\": 5}").unwrap(), "[]éba[]521");
+        assert!(render("{{ [][::-2] }}", "{}").is_err());
+        let long = vec!["a"; 300].join(" ~ ");
+        assert_eq!(
+            render(
+                &format!("{{% set b, c = 1, 2 %}}{{{{ {long} ~ b ~ c }}}}"),
+                "{\"a\": 5}"
+            )
+            .unwrap(),
+            "5".repeat(300) + "12"
+        );
         let list = "[[5, {'k': '5-5'}], [3, {'k': '3-5'}], [10, {'k': '10-5'}]]";
         assert_eq!(
             text,
@@ -494,15 +518,29 @@ mod tests {
             "{% for i in range(100000) %}{% set x = 'a' * (i * 900) %}{% endfor %}",
             "{% set x = [0] * 90000000 %}{{ x|tojson }}",
             "{{ [1, 2, 3]|batch(99999999999, 'x')|list|length }}",
+            "{% set n = namespace(x=1) %}{% set n.x = n %}{{ n ~ '' }}",
+            "{% set n = namespace(x=1) %}{% set n.x = (n, 'a') %}{{ n ~ '' }}",
+            "{% set n = namespace(x=1) %}{% set m = namespace(n=n) %}{% set n.x = m|default(2) %}{{ n ~ '' }}",
+            "{% set n = namespace(x=1) %}{% set n.x = {'a': [n]} %}{{ n }}",
+            "{% set n = namespace(x=[1]) %}{% for i in range(9999) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x }}",
+            "{% set n = namespace(x=messages) %}{% for i in range(9999) %}{% set n.x = [n.x[::-1]][::-1] %}{% endfor %}{{ n.x }}",
         ];
         for template in templates {
             let begun = std::time::Instant::now();
             let error = render(template, "{}").expect_err(template).to_string();
             let took = begun.elapsed();
             assert!(
-                ["64 MiB", "1 MiB", "steps", "wider", "three digits", "range"]
-                    .iter()
-                    .any(|reason| error.contains(reason)),
+                [
+                    "64 MiB",
+                    "1 MiB",
+                    "steps",
+                    "wider",
+                    "three digits",
+                    "range",
+                    "inside"
+                ]
+                .iter()
+                .any(|reason| error.contains(reason)),
                 "{template}: {error}"
             );
             assert!(took.as_secs() < 20, "{template}: {took:?}");

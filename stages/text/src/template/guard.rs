@@ -1,7 +1,10 @@
 //! Puts a filter around every part of a template that can make a value larger than those it came from.
 //!
 //! The template engine weighs nothing, and its operators cannot be replaced. So `a ~ b` becomes `((a ~ b)|_made)`,
-//! and so do sums, products and literal lists and objects; lines stay where they were.
+//! and so do sums, products and literal lists and objects; what `set` keeps goes through `_kept`. Lines stay where
+//! they were. And `a[::-1]` becomes a method of our own, for the engine's stops at an empty list.
+
+use std::cmp::Reverse;
 
 use minijinja::Error as JinjaError;
 use minijinja::machinery::{self, Span, ast};
@@ -9,8 +12,16 @@ use minijinja::syntax::SyntaxConfig;
 
 use super::limits::refuse;
 
-/// The name of the filter.
-pub(super) const FILTER: &str = "_made";
+/// The filter of what an operator or a literal makes.
+pub(super) const MADE: &str = "_made";
+/// The filter of what `set` keeps.
+pub(super) const KEPT: &str = "_kept";
+/// The filter of what an attribute of a namespace keeps.
+pub(super) const HELD: &str = "_held";
+/// The method of what is read backwards.
+pub(super) const REVERSED: &str = "_reversed";
+/// Of operators in a row, as in `a ~ b ~ c`, every so many are looked at: brackets inside each other are few.
+const IN_A_ROW: usize = 16;
 /// The longest text or list that the compiler may work out from constants, in bytes or items.
 const LONGEST_CONSTANT: usize = 1 << 20;
 
@@ -23,37 +34,119 @@ pub(super) fn guarded(
     name: &str,
     syntax: &SyntaxConfig,
 ) -> Result<String, JinjaError> {
-    let mut guard = Guard::default();
+    let mut guard = Guard {
+        source,
+        spans: Vec::new(),
+        backwards: Vec::new(),
+        too_long: false,
+    };
     guard.statement(&machinery::parse(source, name, syntax.clone())?);
     if guard.too_long {
         return Err(refuse("a constant of the template is longer than 1 MiB"));
     }
-    let closing = format!(")|{FILTER})");
-    let mut marks: Vec<(u32, bool)> = Vec::with_capacity(2 * guard.spans.len());
-    for span in &guard.spans {
-        marks.push((span.start_offset, true));
-        marks.push((span.end_offset, false));
+    let mut marks: Vec<Mark> = guard
+        .backwards
+        .iter()
+        .map(|&place| Mark::reverse(place))
+        .collect();
+    for (start, end, filter) in &guard.spans {
+        marks.push(Mark {
+            at: *start,
+            side: Side::Opens,
+            skip: 0,
+            text: "((".to_owned(),
+        });
+        // At one place inner parts close before outer ones: they begin later.
+        let side = Side::Closes(Reverse(*start));
+        marks.push(Mark {
+            at: *end,
+            side,
+            skip: 0,
+            text: format!(")|{filter})"),
+        });
     }
     marks.sort_unstable();
-    let mut out = String::with_capacity(source.len() + marks.len() * closing.len());
+    let mut out = String::with_capacity(source.len() + 16 * marks.len());
     let mut written = 0;
-    for (offset, opens) in marks {
-        let offset = offset as usize;
-        out.push_str(source.get(written..offset).unwrap_or_default());
-        out.push_str(if opens { "((" } else { &closing });
-        written = offset;
+    for mark in marks {
+        out.push_str(source.get(written..mark.at).unwrap_or_default());
+        out.push_str(&mark.text);
+        written = mark.at + mark.skip;
     }
     out.push_str(source.get(written..).unwrap_or_default());
     Ok(out)
 }
 
-#[derive(Default)]
-struct Guard {
-    spans: Vec<Span>,
+/// A text that is put in at a place, in the order of places.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Mark {
+    at: usize,
+    side: Side,
+    /// So many bytes of the template it stands for.
+    skip: usize,
+    text: String,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Closes(Reverse<usize>),
+    Replaces,
+    Opens,
+}
+
+impl Mark {
+    fn reverse((start, end): (usize, usize)) -> Self {
+        Self {
+            at: start,
+            side: Side::Replaces,
+            skip: end - start,
+            text: format!(".{REVERSED}()"),
+        }
+    }
+}
+
+struct Guard<'a> {
+    source: &'a str,
+    /// Where parts begin and end, in bytes, and the filter of each.
+    spans: Vec<(usize, usize, &'static str)>,
+    /// Where `[::-1]` begins and ends.
+    backwards: Vec<(usize, usize)>,
     too_long: bool,
 }
 
-impl Guard {
+impl Guard<'_> {
+    fn note(&mut self, span: Span) {
+        let (start, end) = (span.start_offset as usize, span.end_offset as usize);
+        self.spans.push((start, end, MADE));
+    }
+
+    /// All that follows the `=` of a `set`.
+    fn set(&mut self, set: &ast::Spanned<ast::Set<'_>>) {
+        let after = set.target.span().end_offset as usize;
+        let end = set.span().end_offset as usize;
+        let rest = self.source.get(after..end).unwrap_or_default();
+        if let Some(equals) = rest.find('=') {
+            let inside = matches!(set.target, ast::Expr::GetAttr(_));
+            let filter = if inside { HELD } else { KEPT };
+            self.spans.push((after + equals + 1, end, filter));
+        }
+        self.expression(&set.expr);
+    }
+
+    /// An operator, so many operators below the first of its row.
+    fn binary(&mut self, binary: &ast::Spanned<ast::BinOp<'_>>, below: usize) {
+        if grows(binary.op) && below.is_multiple_of(IN_A_ROW) {
+            self.note(binary.span());
+        }
+        match &binary.left {
+            ast::Expr::BinOp(left) if grows(left.op) && grows(binary.op) => {
+                self.binary(left, below + 1);
+            }
+            left => self.expression(left),
+        }
+        self.expression(&binary.right);
+    }
+
     fn statements(&mut self, statements: &[ast::Stmt<'_>]) {
         for statement in statements {
             self.statement(statement);
@@ -82,7 +175,7 @@ impl Guard {
                 }
                 self.statements(&with.body);
             }
-            Stmt::Set(set) => self.expression(&set.expr),
+            Stmt::Set(set) => self.set(set),
             Stmt::SetBlock(set) => {
                 self.optional(set.filter.as_ref());
                 self.statements(&set.body);
@@ -138,26 +231,23 @@ impl Guard {
             Expr::Var(_) | Expr::Const(_) => {}
             Expr::Slice(slice) => {
                 self.expression(&slice.expr);
+                let end = slice.span().end_offset as usize;
+                let before = self.source.get(..end).unwrap_or_default();
+                if let (true, Some(start)) = (is_reversal(slice), before.rfind('[')) {
+                    self.backwards.push((start, end));
+                    return;
+                }
                 for bound in [&slice.start, &slice.stop, &slice.step] {
                     self.optional(bound.as_ref());
                 }
             }
             Expr::UnaryOp(unary) => self.expression(&unary.expr),
             Expr::BinOp(binary) => {
-                let grows = [
-                    ast::BinOpKind::Add,
-                    ast::BinOpKind::Mul,
-                    ast::BinOpKind::Concat,
-                ];
-                if grows.iter().any(|op| same(*op, binary.op)) {
-                    self.spans.push(binary.span());
-                    self.too_long |= matches!(
-                        constant(expression),
-                        Some(Constant::Long(length)) if length > LONGEST_CONSTANT
-                    );
-                }
-                self.expression(&binary.left);
-                self.expression(&binary.right);
+                self.too_long |= matches!(
+                    constant(expression),
+                    Some(Constant::Long(length)) if length > LONGEST_CONSTANT
+                );
+                self.binary(binary, 0);
             }
             Expr::Compare(compare) => {
                 self.expression(&compare.expr);
@@ -194,10 +284,23 @@ impl Guard {
     /// A literal of constants stays as it is: the compiler works it out once.
     fn literal(&mut self, span: Span, items: &[ast::Expr<'_>]) {
         if !items.iter().all(|item| matches!(item, ast::Expr::Const(_))) {
-            self.spans.push(span);
+            self.note(span);
         }
         items.iter().for_each(|item| self.expression(item));
     }
+}
+
+/// Whether this is `[::-1]`.
+fn is_reversal(slice: &ast::Slice<'_>) -> bool {
+    let step = slice.step.as_ref().and_then(ast::Expr::as_const);
+    let step = step.and_then(|step| i64::try_from(step).ok());
+    slice.start.is_none() && slice.stop.is_none() && step == Some(-1)
+}
+
+/// Whether the operator's result can be larger than both sides.
+fn grows(op: ast::BinOpKind) -> bool {
+    use ast::BinOpKind::{Add, Concat, Mul};
+    [Add, Mul, Concat].into_iter().any(|other| same(op, other))
 }
 
 fn same(a: ast::BinOpKind, b: ast::BinOpKind) -> bool {

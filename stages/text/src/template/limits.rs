@@ -9,6 +9,7 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, State, filters};
 
+use super::guard::{HELD, KEPT, MADE};
 use super::{Jinja, Node};
 use crate::json::Value;
 
@@ -20,6 +21,8 @@ const LARGEST: usize = 64 << 20;
 const ITEM: usize = 16;
 /// A filter that reads a text is so much cheaper than one that makes it.
 const READ: usize = 8;
+/// Lists inside each other.
+const DEEPEST: usize = 64;
 /// Digits of the widths that formats take.
 const WIDTH_DIGITS: usize = 3;
 
@@ -63,42 +66,80 @@ fn tree_weight(value: &Value) -> usize {
     }
 }
 
-/// Looks through lists and objects that the template made: each item is paid for, and no list may hold more than
-/// a rendering may make, though it hold one text many times.
-fn weigh(state: &mut State<'_, '_>, value: &Jinja, weight: &mut usize) -> Result<(), JinjaError> {
+/// Looks through lists and objects that the template made: each item is paid for, no list may hold more than a
+/// rendering may make, though it hold one text many times, and none may hold itself, as a namespace inside could
+/// make it.
+fn weigh(
+    state: &mut State<'_, '_>,
+    value: &Jinja,
+    weight: &mut usize,
+    depth: usize,
+) -> Result<(), JinjaError> {
     *weight = weight.saturating_add(value.as_str().map_or(ITEM, str::len));
     if *weight > LARGEST {
         return Err(too_much());
+    }
+    if depth > DEEPEST {
+        return Err(refuse("lists stand too deep inside each other"));
+    }
+    if is_namespace(value) && depth > 0 {
+        return Err(refuse("a namespace may not stand inside another value"));
     }
     let is_list = matches!(
         value.kind(),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
     );
-    if !is_list || value.downcast_object_ref::<Node>().is_some() {
+    if !is_list || is_namespace(value) || value.downcast_object_ref::<Node>().is_some() {
         return Ok(());
     }
-    // What has no length (a stream) is read by whoever takes its items, and pays then.
-    let Some(length) = value.len() else {
-        return Ok(());
-    };
-    spend(state, length.saturating_mul(ITEM))?;
-    let is_map = value.kind() == ValueKind::Map;
+    spend(state, value.len().unwrap_or(1).saturating_mul(ITEM))?;
+    let (known, is_map) = (value.len().is_some(), value.kind() == ValueKind::Map);
     for item in value.try_iter()? {
         if is_map {
-            weigh(state, &value.get_item(&item)?, weight)?;
+            weigh(state, &value.get_item(&item)?, weight, depth + 1)?;
         }
-        weigh(state, &item, weight)?;
+        if !known {
+            spend(state, ITEM)?;
+        }
+        weigh(state, &item, weight, depth + 1)?;
     }
     Ok(())
 }
 
-/// The filter that [`guard`](super::guard) puts around what can grow.
+/// Whether the template can change the value after it was made.
+fn is_namespace(value: &Jinja) -> bool {
+    let object = value.as_object();
+    object.is_some_and(|object| object.type_name().ends_with("::Namespace"))
+}
+
+/// The filter [`MADE`].
 fn made(state: &mut State<'_, '_>, value: Jinja) -> Result<Jinja, JinjaError> {
     match value.as_str() {
         Some(text) => spend(state, text.len())?,
-        None => weigh(state, &value, &mut 0)?,
+        None => weigh(state, &value, &mut 0, 0)?,
     }
     Ok(value)
+}
+
+/// The filter [`KEPT`]: a view of a list (as a slice is) becomes a list, or views of views would grow deep.
+fn kept(state: &mut State<'_, '_>, value: Jinja) -> Result<Jinja, JinjaError> {
+    keep(state, value, 0)
+}
+
+/// The filter [`HELD`].
+fn held(state: &mut State<'_, '_>, value: Jinja) -> Result<Jinja, JinjaError> {
+    keep(state, value, 1)
+}
+
+fn keep(state: &mut State<'_, '_>, value: Jinja, depth: usize) -> Result<Jinja, JinjaError> {
+    if value.as_str().is_some() {
+        return Ok(value);
+    }
+    weigh(state, &value, &mut 0, depth)?;
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    value.try_iter()?.map(Ok).collect()
 }
 
 /// Pays for what goes into a filter or a method.
@@ -229,7 +270,9 @@ macro_rules! paid {
 /// Gives an environment its limits.
 pub(super) fn limit(environment: &mut Environment<'_>) {
     environment.set_fuel(Some(STEPS));
-    environment.add_filter(super::guard::FILTER, made);
+    environment.add_filter(MADE, made);
+    environment.add_filter(KEPT, kept);
+    environment.add_filter(HELD, held);
     environment.add_function("range", range);
     paid!(environment:
         lower upper title capitalize replace dictsort items reverse trim join split lines min max sort list string
