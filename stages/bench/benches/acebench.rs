@@ -12,6 +12,10 @@ use starling_text::json::{self, Value};
 
 use starling_bench::acebench::{Dataset, Item, Lang, Profile};
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

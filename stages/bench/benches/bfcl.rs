@@ -10,6 +10,10 @@ use flate2::read::MultiGzDecoder;
 use starling_bench::bfcl::{Bfcl, Category, DecodedCall, Item, Verdict, decoded_calls, read_lines};
 use starling_text::json::{self, Value};
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

@@ -1,7 +1,9 @@
 //! Whatever a model writes, there is a verdict, and soon.
 
 use proptest::prelude::*;
-use starling_bench::bfcl::{Bfcl, Category, Class, Item, Language, convert, decode_calls, read};
+use starling_bench::bfcl::{
+    Bfcl, Category, Class, Item, Language, Mode, convert, decode_calls, read,
+};
 use starling_text::json::Value;
 
 fn bfcl() -> Bfcl {
@@ -65,6 +67,36 @@ fn absurd_answers_get_a_verdict() {
         "<think>".repeat(50_000) + &"</think>".repeat(50_000),
         call("{\"a\": \"\\ud800 \\udc00 \\ud83d\\ude00 \\\\ud800\"}"),
         "[".repeat(10_000),
+    ] {
+        check_everywhere(&bfcl, &text);
+    }
+}
+
+#[test]
+fn absurd_answers_in_prompting_mode_get_a_verdict() {
+    let bfcl = bfcl().in_mode(Mode::Prompting);
+    let long = "x".repeat(1 << 20);
+    let nested = |open: &str, close: &str| {
+        let (open, close) = (open.repeat(10_000), close.repeat(10_000));
+        format!("[f(a={open}1{close})]")
+    };
+    for text in [
+        String::new(),
+        long.clone(),
+        format!("[f(a='{long}')]"),
+        format!("[f(a={})]", "9".repeat(1 << 20)),
+        format!("[f(a={}1)]", "-".repeat(1 << 20)),
+        format!("[f({})]", "a=1,".repeat(1 << 18)),
+        "[f(a=1e999,b=NaN,c=-Infinity,d=9**9**9**9,e='x'*10**12)]".to_owned(),
+        nested("[", "]"),
+        nested("(", ")"),
+        nested("{'a':", "}"),
+        nested("f(a=", ")"),
+        nested("new ArrayList<>(Arrays.asList(", "))"),
+        "[".repeat(1 << 20),
+        "]".repeat(1 << 20),
+        "```".repeat(1 << 18),
+        "[f(a='\u{0}\u{feff}\\ud800')]".to_owned(),
     ] {
         check_everywhere(&bfcl, &text);
     }

@@ -328,9 +328,19 @@ fn contains_printed(value: &Value<'_>, needle: &str) -> Result<bool, ErrorKind> 
     }
 }
 
-/// `needle in text`; on texts as short as these a search without much preparation is the faster one.
+/// `needle in text`; on texts as short as these a search without preparation is the faster one.
 fn holds(text: &str, needle: &str) -> bool {
-    text.len() >= needle.len() && memchr::memmem::find(text.as_bytes(), needle.as_bytes()).is_some()
+    /// Beyond this, what a search prepares pays.
+    const SHORT: usize = 256;
+    let (text, needle) = (text.as_bytes(), needle.as_bytes());
+    let (Some(&first), true) = (needle.first(), text.len() <= SHORT) else {
+        return memchr::memmem::find(text, needle).is_some();
+    };
+    let Some(last) = text.len().checked_sub(needle.len()) else {
+        return false;
+    };
+    let starts = memchr::memchr_iter(first, &text[..=last]);
+    starts.into_iter().any(|at| text[at..].starts_with(needle))
 }
 
 fn contains_normalised(text: &str, needle: &str) -> bool {

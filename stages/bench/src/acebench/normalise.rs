@@ -12,9 +12,34 @@ pub(super) fn normalise_into(out: &mut String, text: &str) {
         }
         return;
     }
-    // Lower-casing looks at neighbours (a final sigma), so the characters go first.
-    let kept: String = text.chars().filter(|c| !IGNORED.contains(c)).collect();
-    out.push_str(&kept.to_lowercase().replace('\'', "\""));
+    // Lower-casing a sigma looks at its neighbours, after the characters that are ignored have gone.
+    if text.contains('\u{3a3}') {
+        let kept: String = text.chars().filter(|c| !IGNORED.contains(c)).collect();
+        out.push_str(&kept.to_lowercase().replace('\'', "\""));
+        return;
+    }
+    out.reserve(text.len());
+    let mut rest = text;
+    while let Some(&byte) = rest.as_bytes().first() {
+        if byte < 0x80 {
+            let kept = NORMAL[usize::from(byte & 0x7f)];
+            if kept != 0 {
+                out.push(char::from(kept));
+            }
+            rest = &rest[1..];
+        } else if CASELESS[usize::from(byte)] {
+            let run = rest
+                .bytes()
+                .position(|byte| byte < 0x80 || (byte >= 0xc0 && !CASELESS[usize::from(byte)]));
+            let (run, after) = rest.split_at(run.unwrap_or(rest.len()));
+            out.push_str(run);
+            rest = after;
+        } else {
+            let mut chars = rest.chars();
+            out.extend(chars.next().into_iter().flat_map(char::to_lowercase));
+            rest = chars.as_str();
+        }
+    }
 }
 
 /// The normalised text.
@@ -40,3 +65,37 @@ const NORMAL: [u8; 128] = {
     }
     table
 };
+
+/// First bytes of characters that have no case: U+3000 to U+9FFF, where Chinese and Japanese are.
+const CASELESS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0xe3;
+    while byte <= 0xe9 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{IGNORED, normalise};
+
+    #[test]
+    fn is_python_s_lower_without_what_is_ignored() {
+        let plain = |text: &str| {
+            let kept: String = text.chars().filter(|c| !IGNORED.contains(c)).collect();
+            kept.to_lowercase().replace('\'', "\"")
+        };
+        let mut all = String::new();
+        for c in '\0'..=char::MAX {
+            let text = format!("A_{c}'中{c}{c} b");
+            assert_eq!(normalise(&text), plain(&text), "{c:?}");
+            all.push(c);
+        }
+        assert_eq!(normalise(&all), plain(&all));
+        for text in ["ΑΣ", "ΑΣ.", "中ΑΣ-Α", "İ中Ｗ", "", "，。A"] {
+            assert_eq!(normalise(text), plain(text));
+        }
+    }
+}

@@ -20,12 +20,17 @@ const MAX_DIGITS: usize = 18;
 
 /// Reads a whole text; `None` leaves it to the parser.
 pub(super) fn decode(text: &str) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
-    if !text.starts_with('[') || memchr::memchr(0, text.as_bytes()).is_some() {
+    if !text.starts_with('[') {
         return None;
     }
+    let one_line = match memchr::memchr3(0, b'\n', b'\r', text.as_bytes()) {
+        Some(_) if memchr::memchr(0, text.as_bytes()).is_some() => return None,
+        found => found.is_none(),
+    };
     let mut reader = Reader {
         text,
         pos: 1,
+        one_line,
         resolver: Resolver::new(NestedCalls::Map),
         rejected: false,
     };
@@ -39,6 +44,8 @@ pub(super) fn decode(text: &str) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
 struct Reader<'a> {
     text: &'a str,
     pos: usize,
+    /// The whole text is one line.
+    one_line: bool,
     resolver: Resolver,
     /// The parser found no value where only a value can stand.
     rejected: bool,
@@ -194,7 +201,8 @@ impl<'a> Reader<'a> {
         let start = self.pos + 1;
         let rest = bytes.get(start..)?;
         let length = memchr::memchr2(quote, b'\\', rest)?;
-        if rest[length] != quote || memchr::memchr2(b'\n', b'\r', &rest[..length]).is_some() {
+        let breaks = || memchr::memchr2(b'\n', b'\r', &rest[..length]).is_some();
+        if rest[length] != quote || (!self.one_line && breaks()) {
             return None;
         }
         // Two quotes and a third one: a text over several lines.

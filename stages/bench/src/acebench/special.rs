@@ -1,5 +1,6 @@
 //! The checker of Special entries: substrings of the raw output.
 
+use memchr::memmem::Finder;
 use starling_text::json::Value;
 
 use super::{Category, DataError, ErrorKind};
@@ -8,9 +9,9 @@ use super::{Category, DataError, ErrorKind};
 #[derive(Debug, Clone)]
 pub(super) struct Special {
     /// Shows that the problem was detected.
-    phrase: &'static str,
+    phrase: Finder<'static>,
     /// Texts that show that it was understood.
-    texts: Vec<String>,
+    texts: Vec<Finder<'static>>,
 }
 
 impl Special {
@@ -40,23 +41,28 @@ impl Special {
             }
             // An official loop over nothing finds no fault.
             if map.is_empty() {
-                return Ok(Self { phrase: "", texts });
+                return Ok(Self::of("", &texts));
             }
         }
-        Ok(Self { phrase, texts })
+        Ok(Self::of(phrase, &texts))
+    }
+
+    fn of(phrase: &'static str, texts: &[String]) -> Self {
+        let finder = |text: &String| Finder::new(text).into_owned();
+        Self {
+            phrase: Finder::new(phrase),
+            texts: texts.iter().map(finder).collect(),
+        }
     }
 
     pub(super) fn check(&self, output: &str) -> Result<(), ErrorKind> {
-        if !contains(output, self.phrase) {
+        let holds = |finder: &Finder<'_>| finder.find(output.as_bytes()).is_some();
+        if !holds(&self.phrase) {
             return Err(ErrorKind::Detection);
         }
-        if !self.texts.iter().all(|text| contains(output, text)) {
+        if !self.texts.iter().all(holds) {
             return Err(ErrorKind::Correction);
         }
         Ok(())
     }
-}
-
-fn contains(output: &str, text: &str) -> bool {
-    memchr::memmem::find(output.as_bytes(), text.as_bytes()).is_some()
 }

@@ -7,8 +7,12 @@ use starling_bench::bfcl::{self, Bfcl, Category, Class, Language, convert, decod
 use starling_text::json::{self, Value};
 
 /// Names of the targets, each with its corpus.
-pub(crate) const TARGETS: [(&str, &str); 4] = [
+pub(crate) const TARGETS: [(&str, &str); 5] = [
     ("bfcl-answers", include_str!("../corpus/bfcl-answers.jsonl")),
+    (
+        "bfcl-prompted",
+        include_str!("../corpus/bfcl-prompted.jsonl"),
+    ),
     ("bfcl-calls", include_str!("../corpus/bfcl-calls.jsonl")),
     (
         "bfcl-literals",
@@ -32,6 +36,8 @@ pub(crate) fn corpus(lines: &str) -> Vec<String> {
 /// Both benchmarks, read once.
 pub(crate) struct World {
     bfcl: Bfcl,
+    /// The same in prompting mode.
+    prompted: Bfcl,
     acebench: Vec<Dataset>,
 }
 
@@ -40,6 +46,9 @@ impl World {
         let data = |profile| Dataset::embedded(Lang::En, profile).expect("embedded data");
         Self {
             bfcl: Bfcl::embedded().expect("embedded data"),
+            prompted: Bfcl::embedded()
+                .expect("embedded data")
+                .in_mode(bfcl::Mode::Prompting),
             acebench: Profile::ALL.map(data).into(),
         }
     }
@@ -47,32 +56,13 @@ impl World {
     /// Runs a target on a text; the answer is a number that depends on every verdict.
     pub(crate) fn run(&self, target: &str, text: &str) -> usize {
         match target {
-            "bfcl-answers" => self.answers(text),
+            "bfcl-answers" => answers(&self.bfcl, text),
+            "bfcl-prompted" => answers(&self.prompted, text),
             "bfcl-calls" => self.calls(text),
             "bfcl-literals" => literals(text),
             "acebench-outputs" => self.outputs(text),
             other => panic!("no target `{other}`"),
         }
-    }
-
-    fn answers(&self, text: &str) -> usize {
-        let completion = read(text);
-        let mut valid = decode_calls(text).map_or(1, |calls| calls.len());
-        for category in Category::ALL {
-            let items = self.bfcl.items(category).expect("data");
-            let Some(item) = items.get(text.len() % items.len()) else {
-                continue;
-            };
-            let verdict = match item.scenario() {
-                None => self.bfcl.check(item, completion.cleaned),
-                Some(_) => {
-                    let turns = vec![vec![completion.cleaned.to_owned()]; item.answers().len()];
-                    self.bfcl.check_turns(item, &turns)
-                }
-            };
-            valid += usize::from(verdict.is_valid());
-        }
-        valid
     }
 
     fn calls(&self, text: &str) -> usize {
@@ -115,6 +105,26 @@ impl World {
         }
         valid
     }
+}
+
+fn answers(bfcl: &Bfcl, text: &str) -> usize {
+    let completion = read(text);
+    let mut valid = decode_calls(text).map_or(1, |calls| calls.len());
+    for category in Category::ALL {
+        let items = bfcl.items(category).expect("data");
+        let Some(item) = items.get(text.len() % items.len()) else {
+            continue;
+        };
+        let verdict = match item.scenario() {
+            None => bfcl.check(item, completion.cleaned),
+            Some(_) => {
+                let turns = vec![vec![completion.cleaned.to_owned()]; item.answers().len()];
+                bfcl.check_turns(item, &turns)
+            }
+        };
+        valid += usize::from(verdict.is_valid());
+    }
+    valid
 }
 
 fn literals(text: &str) -> usize {
