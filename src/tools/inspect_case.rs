@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use starling::{exit, suggest};
 use starling_bench::acebench::{self, Acebench, Family, Lang, Profile, strip_thinking};
-use starling_bench::bfcl::{self, Answer, Bfcl, Category, DecodedCall, Kind, Source};
+use starling_bench::bfcl::{self, Answer, Bfcl, Category, DecodedCall, Kind, Mode, Source};
 use starling_text::json::{self, Value};
 use starling_text::python;
 
@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// The prompt as one text, instead of its messages and tools
     #[arg(long)]
     prompt: bool,
+    /// BFCL: the entry in prompting mode, functions in the system message and calls like `[f(a=1)]`
+    #[arg(long)]
+    prompt_mode: bool,
     /// Another version of the benchmark's data
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -62,7 +65,11 @@ impl Arguments {
         match self.bench {
             Bench::Bfcl => {
                 let source = self.data.clone().map_or(Source::Embedded, Source::Folder);
-                let bfcl = Bfcl::open(source).map_err(failed)?;
+                let mode = match self.prompt_mode {
+                    true => Mode::Prompting,
+                    false => Mode::FunctionCalling,
+                };
+                let bfcl = Bfcl::open(source).map_err(failed)?.in_mode(mode);
                 let item = self.bfcl_item(&bfcl)?;
                 let answer = self.output(None)?.map(Answer::from_value);
                 if self.json {
@@ -143,7 +150,7 @@ impl Arguments {
             (Answer::Text(text), kind) if kind != Kind::MultiTurn => {
                 head(&mut out, "output");
                 let _ = writeln!(out, "{text}");
-                calls_side_by_side(&mut out, item, text);
+                calls_side_by_side(&mut out, bfcl, item, text);
             }
             (other, _) => {
                 head(&mut out, "output");
@@ -320,7 +327,7 @@ fn bfcl_json(bfcl: &Bfcl, item: &bfcl::Item, answer: Option<&Answer>) -> serde_j
     });
     let decoded = match answer {
         Some(Answer::Text(text)) if item.category.kind() != Kind::MultiTurn => {
-            let calls = bfcl::decode_calls(text).ok();
+            let calls = bfcl.decode(item, text).ok();
             calls.map(|calls| {
                 let call = |call: &DecodedCall<'_>| {
                     let arguments = call.arguments.iter();
@@ -429,9 +436,9 @@ fn beside(out: &mut String, mark: &str, left: &str, right: &str) {
 }
 
 /// Decoded calls of a single-turn entry beside accepted ones, argument by argument.
-fn calls_side_by_side(out: &mut String, item: &bfcl::Item, text: &str) {
+fn calls_side_by_side(out: &mut String, bfcl: &Bfcl, item: &bfcl::Item, text: &str) {
     head(out, "decoded │ accepted");
-    let calls: Vec<DecodedCall<'_>> = match bfcl::decode_calls(text) {
+    let calls: Vec<DecodedCall<'_>> = match bfcl.decode(item, text) {
         Ok(calls) => calls,
         Err(_) => {
             out.push_str("(cannot be decoded)\n");

@@ -56,7 +56,7 @@ impl Arguments {
         } else {
             self.of_stage(session)?
         };
-        let row = nth(&found.file, self.row)?;
+        let row = nth(&found.file, self.row, &self.artifact)?;
         let folder = match (&self.tokenizer, &found.tokenizer) {
             (Some(folder), _) => Some(folder.clone()),
             (None, Some(folder)) => Some(folder.path().to_owned()),
@@ -82,7 +82,7 @@ impl Arguments {
     fn of_stage(&self, session: &Session) -> Result<Found, Failure> {
         let absent = || {
             Failure::usage(format!(
-                "`{}` is neither a file nor STAGE.PORT of the pipeline",
+                "`{}` is neither a file nor STAGE.PORT of the pipeline, such as `train.rows`; `starling plan` lists its stages",
                 self.artifact
             ))
         };
@@ -145,7 +145,7 @@ fn folder_of(store: &LocalStore, artifact: &OutputRef) -> Result<TempDir, Failur
 }
 
 /// A row of a file, from 0.
-fn nth(file: &Path, row: usize) -> Result<Value, Failure> {
+fn nth(file: &Path, row: usize, name: &str) -> Result<Value, Failure> {
     let mut reader = files::open(file)?;
     let mut count = 0;
     while let Some((_, value)) = reader.next_row().map_err(|e| files::failure(&e))? {
@@ -155,8 +155,7 @@ fn nth(file: &Path, row: usize) -> Result<Value, Failure> {
         count += 1;
     }
     Err(Failure::usage(format!(
-        "{} has {count} rows; the first is 0",
-        file.display()
+        "`{name}` has {count} rows; the first is 0"
     )))
 }
 

@@ -29,6 +29,18 @@ struct Reason {
     first: Vec<Named>,
 }
 
+impl Reason {
+    /// Where the first of them is.
+    fn place(&self) -> String {
+        let more = if self.count > 1 { "first in " } else { "" };
+        match self.first.first() {
+            Some(row) if row.file.is_empty() => format!(" ({more}line {})", row.line),
+            Some(row) => format!(" ({more}{}:{})", row.file, row.line),
+            None => String::new(),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Named {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -65,7 +77,7 @@ impl Dropped {
         let counted = |reasons: &BTreeMap<String, Reason>| {
             let parts: Vec<String> = reasons
                 .iter()
-                .map(|(name, r)| format!("{} {name}", r.count))
+                .map(|(name, r)| format!("{} {name}{}", r.count, r.place()))
                 .collect();
             parts.join(", ")
         };

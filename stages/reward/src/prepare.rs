@@ -86,7 +86,9 @@ pub enum DropReason {
     #[error("the tools of the prompt cannot be read back")]
     Tools,
     /// The last message is no label.
-    #[error("the last message is no label")]
+    #[error(
+        "the last message does not read as calls or a reply: arguments that are no JSON, or a stray tag"
+    )]
     Label,
     /// Given its own target as the answer, the row earns too little.
     #[error("the row's own target does not earn the full reward")]

@@ -10,6 +10,7 @@
 //! bytes. A row that is no JSON, or not of the corpus, is left out and counted; a file that is cut off or
 //! cannot be decompressed fails the stage.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ enum Source {
     Toolace,
     /// `functions`, `messages`, `expected_output`: queries that no tool fits.
     Hammer,
-    /// `id`, `messages`, `tools`, as they are.
+    /// `id`, `messages`, `tools`, as they are; the lists may be JSON text.
     Messages,
 }
 
@@ -76,9 +77,9 @@ fn seed() -> u64 {
 
 impl Stage for Format {
     const KIND: &'static str = "format";
-    /// 3: floats between two shortest texts end in the even digit, as Python writes them; 2: changed rows are counted,
+    /// 4: `messages` and `tools` as JSON text are read; 3: floats between two shortest texts end in the even digit, as Python writes them; 2: changed rows are counted,
     /// places name files; 1: first.
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "brings raw corpus rows into the unified form";
     type Params = Params;
 
@@ -203,14 +204,17 @@ impl Done {
                 let drops = formatted.drops.iter().map(ToString::to_string);
                 (drops.collect(), formatted.changes, raw)
             }
-            (Ok(raw), None) => match plain(&raw) {
-                Ok(()) => {
-                    self.kept += 1;
-                    self.emit(&raw);
-                    return;
+            (Ok(raw), None) => {
+                let row = opened(&raw);
+                match plain(&row) {
+                    Ok(()) => {
+                        self.kept += 1;
+                        self.emit(&row);
+                        return;
+                    }
+                    Err(reason) => (vec![reason.to_owned()], Vec::new(), raw),
                 }
-                Err(reason) => (vec![reason.to_owned()], Vec::new(), raw),
-            },
+            }
         };
         for drop in drops {
             self.drops
@@ -279,8 +283,25 @@ fn sampled(path: &Path, size: usize, seed: u64) -> Result<Vec<ReadRow>, StageErr
     Ok(order.iter().filter_map(|n| found.remove(n)).collect())
 }
 
+/// The row with its lists as lists: tables such as Parquet hold them as columns of JSON text.
+fn opened(row: &Value) -> Cow<'_, Value> {
+    let mut opened = Cow::Borrowed(row);
+    for name in ["messages", "tools"] {
+        let list = rows::text(row, name).map(json::parse);
+        if let Some(Ok(list @ Value::List(_))) = list
+            && let Value::Dict(map) = opened.to_mut()
+        {
+            map.insert(name.to_owned(), list);
+        }
+    }
+    opened
+}
+
 /// What keeps a row from being a conversation as it is.
 fn plain(row: &Value) -> Result<(), &'static str> {
+    if row.as_dict().is_none() {
+        return Err("the row is not a JSON object");
+    }
     if rows::list(row, "messages").is_empty() {
         return Err("there are no messages");
     }
