@@ -54,15 +54,20 @@ fn rows(folder: &str, set: &str) -> Vec<Value> {
         .collect()
 }
 
-fn tokenizer() -> Tokenizer {
-    let name = "qwen3-tokenizer/tokenizer.json.gz";
-    let mut path = golden().join(name);
+/// A file of Qwen3's, from the golden folder or from that of the workspace.
+fn qwen3(name: &str) -> String {
+    let name = format!("qwen3-tokenizer/{name}");
+    let mut path = golden().join(&name);
     if !path.exists() {
         path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../tests/golden")
-            .join(name);
+            .join(&name);
     }
-    Tokenizer::from_bytes(unpack(&path)).unwrap()
+    unpack(&path)
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_bytes(qwen3("tokenizer.json.gz")).unwrap()
 }
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -103,6 +108,32 @@ fn golden_star_chat() {
         }
     }
     finish("chat", rows.len());
+}
+
+/// The template of the first release, where it renders at all, renders what the current one does.
+#[test]
+fn golden_star_chat_first_release() {
+    let config = json::parse(&qwen3("tokenizer_config.json.gz")).unwrap();
+    let source = config.get("chat_template").and_then(Value::as_str).unwrap();
+    let template = ChatTemplate::from_source(source).unwrap();
+    let rows = rows("star/chat", "chat");
+    for row in &rows {
+        let id = row.get("id").unwrap();
+        let messages = row.get("messages").unwrap().as_list().unwrap();
+        let options = Options {
+            extra: row.get("kwargs").unwrap().as_dict().unwrap().clone(),
+            ..Options::default()
+        };
+        let text = template.render(messages, row.get("tools"), &options);
+        match row.get("first_release").or(row.get("text")) {
+            Some(Value::Str(expected)) => {
+                let text = text.unwrap_or_else(|error| panic!("{id:?}: {error}"));
+                assert_eq!(&text, expected, "{id:?}");
+            }
+            _ => assert!(text.is_err(), "{id:?} renders where the reference fails"),
+        }
+    }
+    finish("chat_first_release", rows.len());
 }
 
 #[test]
