@@ -6,7 +6,7 @@ pub(super) fn normalise_into(out: &mut String, text: &str) {
         out.reserve(text.len());
         for byte in text.bytes() {
             let kept = NORMAL[usize::from(byte & 0x7f)];
-            if kept != 0 {
+            if kept != NOTHING {
                 out.push(char::from(kept));
             }
         }
@@ -23,7 +23,7 @@ pub(super) fn normalise_into(out: &mut String, text: &str) {
     while let Some(&byte) = rest.as_bytes().first() {
         if byte < 0x80 {
             let kept = NORMAL[usize::from(byte & 0x7f)];
-            if kept != 0 {
+            if kept != NOTHING {
                 out.push(char::from(kept));
             }
             rest = &rest[1..];
@@ -51,13 +51,16 @@ pub(super) fn normalise(text: &str) -> String {
 
 const IGNORED: [char; 8] = [' ', ',', '.', '/', '-', '_', '*', '^'];
 
-/// What becomes of an ASCII character; zero: nothing.
+/// Stands for nothing in [`NORMAL`]; no ASCII character is it.
+const NOTHING: u8 = 0xff;
+
+/// What becomes of an ASCII character.
 const NORMAL: [u8; 128] = {
     let mut table = [0; 128];
-    let mut byte = 1_u8;
+    let mut byte = 0_u8;
     while byte < 128 {
         table[byte as usize] = match byte {
-            b' ' | b',' | b'.' | b'/' | b'-' | b'_' | b'*' | b'^' => 0,
+            b' ' | b',' | b'.' | b'/' | b'-' | b'_' | b'*' | b'^' => NOTHING,
             b'\'' => b'"',
             _ => byte.to_ascii_lowercase(),
         };
