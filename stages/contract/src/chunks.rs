@@ -164,3 +164,16 @@ fn digest<R>(rows: &[R], identity: impl Fn(&R) -> Vec<u8>) -> Digest {
     }
     digester.digest()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn borders_between_rows_are_in_the_digest() {
+        let of = |rows: &[&str]| digest(rows, |row| row.as_bytes().to_vec());
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["ab"]), of(&["ab", ""]));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+    }
+}
