@@ -18,6 +18,7 @@ mod document;
 mod execute;
 mod item;
 mod literal;
+mod loads;
 mod number;
 mod output;
 mod plain;
@@ -29,6 +30,7 @@ pub mod report;
 mod results;
 mod rows;
 mod score;
+mod truth;
 mod verdict;
 
 use std::sync::{Arc, OnceLock};

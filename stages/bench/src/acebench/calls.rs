@@ -8,8 +8,6 @@ use super::expr::{
     unparse_index,
 };
 
-use super::plain;
-
 /// Up to this many keyword arguments, repeated names are looked for one by one.
 const FEW: usize = 32;
 
@@ -32,12 +30,7 @@ pub(crate) enum NestedCalls {
     MapOrText,
 }
 
-/// Reads a prepared text as a list, tuple or set of calls.
-pub(crate) fn decode(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
-    plain::decode(text).unwrap_or_else(|| parse_calls(text))
-}
-
-/// The same by way of a syntax tree.
+/// Reads a prepared text as a list, tuple or set of calls, by way of a syntax tree.
 pub(crate) fn parse_calls(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
     let (Expr::List(items) | Expr::Tuple(items) | Expr::Set(items)) = parse(text)? else {
         return Err(Reject);

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::calls::{CallValue, decode};
+use super::calls::CallValue;
+use super::decode::decode;
 use super::expr::{Kind, Value, equal, write_str};
 use super::normalise::normalise_into;
 use super::prepare::prepare;

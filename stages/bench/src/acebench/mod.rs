@@ -12,6 +12,7 @@ pub(crate) mod calls;
 mod category;
 mod check;
 mod data;
+mod decode;
 pub(crate) mod expr;
 mod item;
 mod normalise;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use starling_text::json::{Map, Part, Value, parse_parts};
 
-use super::output::loads;
+use super::loads::loads;
 
 const OPEN: &str = "<tool_call>\n";
 const CLOSE: &str = "\n</tool_call>";

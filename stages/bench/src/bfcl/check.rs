@@ -4,6 +4,7 @@
 //! walks the model's arguments in their own order and stops at the first failure, whose kind is the verdict.
 
 mod compile;
+mod standard;
 mod value;
 
 use starling_text::json::Value;

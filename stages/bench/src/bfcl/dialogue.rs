@@ -10,6 +10,7 @@ use super::output::{self, decode_executable, is_empty_step};
 use super::prompt::{Message, Prompt, Role};
 use super::prompting::{Mode, decode_prompted_executable};
 use super::py::{Py, Reply};
+use super::truth::{Truth, TruthTurn};
 use super::verdict::{ErrorKind, Verdict};
 
 /// Executed steps after which a turn, and the dialogue with it, is stopped.
@@ -17,20 +18,6 @@ const MAX_STEPS: usize = 20;
 
 /// Sentence that ends the message about functions that were added.
 const ADDED: &str = "I have updated some more functions you can choose from. What about now?";
-
-/// The accepted calls, executed: responses and state after every turn.
-#[derive(Debug)]
-pub(super) struct Truth {
-    /// `None` when the scenario cannot be loaded.
-    turns: Option<Vec<TruthTurn>>,
-    initial: Option<World>,
-}
-
-#[derive(Debug)]
-struct TruthTurn {
-    responses: Vec<String>,
-    state: World,
-}
 
 /// How the sides of a check are named; the names show in texts that look like calls.
 pub(super) const MODEL_SIDE: &str = "model_eval";

@@ -49,7 +49,7 @@ pub struct Scenario {
     pub(super) initial: Map,
     /// Accepted calls of every turn.
     pub(super) truth: Vec<Vec<String>>,
-    pub(super) replay: OnceLock<super::dialogue::Truth>,
+    pub(super) replay: OnceLock<super::truth::Truth>,
 }
 
 impl Item {

@@ -193,7 +193,7 @@ impl Bfcl {
                         ("len", Value::Int(length as i64)),
                     ])),
                     // What was just written reads back.
-                    false => super::output::loads(&json).unwrap_or_default(),
+                    false => super::loads::loads(&json).unwrap_or_default(),
                 };
                 (name.to_owned(), value)
             };

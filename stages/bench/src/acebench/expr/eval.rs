@@ -1,29 +1,12 @@
 //! What Python's `eval` gives for an expression without names and calls.
 
+use super::budget::Budget;
 use super::ops;
-use super::value::{Dict, Value, build_dict, compare, equal, lookup};
+use super::value::{Dict, Value, build_dict, compare, equal, lookup, truthy};
 use super::{CompareOp, Expr, Reject, UnaryOp};
 
 /// Trees higher than this have no value: Python prints the tree before it evaluates it, and gives up.
 const MAX_HEIGHT: u32 = 320;
-
-/// How much an output's expressions may still build, in bytes or elements. Without a bound, ten
-/// characters could fill the memory.
-#[derive(Debug, Clone)]
-pub(crate) struct Budget(u64);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(1 << 24)
-    }
-}
-
-impl Budget {
-    pub(super) fn spend(&mut self, size: u64) -> Result<(), Reject> {
-        self.0 = self.0.checked_sub(size).ok_or(Reject)?;
-        Ok(())
-    }
-}
 
 /// Evaluates; anything without a value (a name, a call, a type error, a division by zero) is an error.
 pub(crate) fn eval<'a>(expr: &Expr<'a>, budget: &mut Budget) -> Result<Value<'a>, Reject> {
@@ -114,21 +97,6 @@ fn dict<'a>(
         }
     }
     build_dict(built.into_iter()).map(Value::Dict).ok_or(Reject)
-}
-
-/// `bool(value)`.
-pub(crate) fn truthy(value: &Value<'_>) -> bool {
-    match value {
-        Value::None => false,
-        Value::Bool(bool) => *bool,
-        Value::Int(int) => *int != 0,
-        Value::Float(_) | Value::Complex(..) => !equal(value, &Value::Int(0)),
-        Value::BigInt(_) | Value::Ellipsis => true,
-        Value::Bytes(bytes) => !bytes.is_empty(),
-        Value::Str(text) => !text.is_empty(),
-        Value::List(items) | Value::Tuple(items) => !items.is_empty(),
-        Value::Dict(entries) => !entries.is_empty(),
-    }
 }
 
 fn holds(op: CompareOp, left: &Value<'_>, right: &Value<'_>) -> Result<bool, Reject> {

@@ -1,10 +1,9 @@
 //! The `%` operator of texts.
 
 use num_bigint::BigInt;
-use num_traits::Signed;
+use num_traits::{FromPrimitive, Signed};
 
 use super::Reject;
-use super::ops::truncated;
 use super::print::{write_repr, write_str};
 use super::value::{Value, compare, lookup};
 
@@ -202,4 +201,9 @@ fn pad(out: &mut String, spec: &Spec, (prefix, text, number): Converted) {
         out.push_str(&prefix);
         out.push_str(&text);
     }
+}
+
+/// The integer part of a float, for `%d`.
+fn truncated(float: f64) -> Option<BigInt> {
+    BigInt::from_f64(float.trunc())
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod atom;
+mod budget;
 mod eval;
 mod format;
 mod number;
@@ -18,12 +19,13 @@ mod value;
 
 use std::borrow::Cow;
 
-pub(crate) use eval::{Budget, eval, negate, truthy};
+pub(crate) use budget::Budget;
+pub(crate) use eval::{eval, negate};
 pub(crate) use ops::binary as arithmetic;
 pub(crate) use parse::{Parser, is_keyword, parse};
 pub(crate) use print::{write_repr, write_str};
 pub(crate) use unparse::{unparse, unparse_index};
-pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup};
+pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup, truthy};
 
 /// The text is not a Python expression, or has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

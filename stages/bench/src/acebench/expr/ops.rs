@@ -3,9 +3,9 @@
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, One, Pow, Signed, ToPrimitive, Zero};
 
-use super::eval::{Budget, truthy};
+use super::budget::Budget;
 use super::format::percent;
-use super::value::{Value, build_dict, same};
+use super::value::{Value, build_dict, same, truthy};
 use super::{BinaryOp, Reject, UnaryOp};
 
 /// Integers do not grow beyond this many bits.
@@ -359,9 +359,4 @@ fn float_power(a: f64, b: f64) -> Result<f64, Reject> {
     } else {
         Ok(power)
     }
-}
-
-/// The integer part of a float, for `%d`.
-pub(super) fn truncated(float: f64) -> Option<BigInt> {
-    BigInt::from_f64(float.trunc())
 }

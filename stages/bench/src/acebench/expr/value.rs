@@ -256,3 +256,18 @@ fn float_identity(float: f64) -> String {
         _ => format!("f{}", float.to_bits()),
     }
 }
+
+/// `bool(value)`.
+pub(crate) fn truthy(value: &Value<'_>) -> bool {
+    match value {
+        Value::None => false,
+        Value::Bool(bool) => *bool,
+        Value::Int(int) => *int != 0,
+        Value::Float(_) | Value::Complex(..) => !equal(value, &Value::Int(0)),
+        Value::BigInt(_) | Value::Ellipsis => true,
+        Value::Bytes(bytes) => !bytes.is_empty(),
+        Value::Str(text) => !text.is_empty(),
+        Value::List(items) | Value::Tuple(items) => !items.is_empty(),
+        Value::Dict(entries) => !entries.is_empty(),
+    }
+}

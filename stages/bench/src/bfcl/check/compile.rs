@@ -3,7 +3,7 @@
 use starling_text::json::{Map, Value};
 use starling_text::python;
 
-use super::value::standardise;
+use super::standard::standardise;
 use crate::bfcl::category::Language;
 use crate::bfcl::prompting::foreign;
 

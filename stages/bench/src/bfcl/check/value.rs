@@ -6,6 +6,7 @@ use starling_text::json::{Map, Value};
 use starling_text::python;
 
 use super::compile::{Alternative, Entry, Parameter, Type, contains, is_empty};
+use super::standard::standardise;
 use crate::bfcl::verdict::ErrorKind;
 
 /// Checks the type, then the value.
@@ -182,16 +183,6 @@ fn check_list_of_dicts(value: &Value, alternatives: &[Alternative]) -> Result<()
         }
     }
     Err(error)
-}
-
-/// Characters that comparisons of strings ignore.
-const IGNORED: [char; 8] = [' ', ',', '.', '/', '-', '_', '*', '^'];
-
-/// The form in which strings are compared: eight characters dropped, lower case, one kind of quote.
-pub(super) fn standardise(text: &str) -> Cow<'_, str> {
-    let lower = |text: &str| text.to_lowercase().replace('\'', "\"");
-    let kept: String = text.chars().filter(|c| !IGNORED.contains(c)).collect();
-    Cow::Owned(lower(&kept))
 }
 
 /// Whether `text`, standardised, is `accepted`, which already is.

@@ -1,0 +1,10 @@
+//! From a prepared text to its calls: without a syntax tree where the text is plain.
+
+use super::calls::{CallValue, parse_calls};
+use super::expr::Reject;
+use super::plain;
+
+/// Reads a prepared text as a list, tuple or set of calls.
+pub(crate) fn decode(text: &str) -> Result<Vec<CallValue<'_>>, Reject> {
+    plain::decode(text).unwrap_or_else(|| parse_calls(text))
+}
