@@ -1,7 +1,7 @@
 //! Arithmetic and the other operators on values.
 
 use num_bigint::BigInt;
-use num_traits::{FromPrimitive, One, Pow, Signed, ToPrimitive, Zero};
+use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 
 use super::budget::Budget;
 use super::format::percent;

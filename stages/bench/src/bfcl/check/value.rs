@@ -1,7 +1,5 @@
 //! Type and value checks of one argument.
 
-use std::borrow::Cow;
-
 use starling_text::json::{Map, Value};
 use starling_text::python;
 
