@@ -7,7 +7,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::print_stdout,
     reason = "a test stops at what it cannot read, asks where the weights are, and tells what it saw"
 )]
 

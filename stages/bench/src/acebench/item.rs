@@ -33,7 +33,7 @@ pub struct Item {
 #[derive(Debug, Clone)]
 pub(super) enum Truth {
     Normal(Normal),
-    Special(Special),
+    Special(Box<Special>),
     Agent(Box<AgentTruth>),
 }
 
@@ -58,7 +58,7 @@ impl Item {
             .ok_or(DataError::Shape("the answer has no ground truth"))?;
         let truth = match category.family() {
             super::Family::Normal => Truth::Normal(Normal::compile(&functions, truth)?),
-            super::Family::Special => Truth::Special(Special::compile(category, truth)?),
+            super::Family::Special => Truth::Special(Box::new(Special::compile(category, truth)?)),
             super::Family::Agent => Truth::Agent(Box::new(AgentTruth::read(question, answer)?)),
         };
         Ok(Self {
