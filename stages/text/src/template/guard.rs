@@ -10,14 +10,8 @@ use minijinja::Error as JinjaError;
 use minijinja::machinery::{self, Span, ast};
 use minijinja::syntax::SyntaxConfig;
 
-use super::limits::refuse;
+use super::limits::{HELD, KEPT, MADE, refuse};
 
-/// The filter of what an operator or a literal makes.
-pub(super) const MADE: &str = "_made";
-/// The filter of what `set` keeps.
-pub(super) const KEPT: &str = "_kept";
-/// The filter of what an attribute of a namespace keeps.
-pub(super) const HELD: &str = "_held";
 /// The method of what is read backwards.
 pub(super) const REVERSED: &str = "_reversed";
 /// Of operators in a row, as in `a ~ b ~ c`, every so many are looked at: brackets inside each other are few.

@@ -9,7 +9,6 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error as JinjaError, ErrorKind, State, filters};
 
-use super::guard::{HELD, KEPT, MADE};
 use super::{Jinja, Node};
 use crate::json::Value;
 
@@ -25,6 +24,13 @@ const READ: usize = 8;
 const DEEPEST: usize = 64;
 /// Digits of the widths that formats take.
 const WIDTH_DIGITS: usize = 3;
+
+/// The filter of what an operator or a literal makes.
+pub(super) const MADE: &str = "_made";
+/// The filter of what `set` keeps.
+pub(super) const KEPT: &str = "_kept";
+/// The filter of what an attribute of a namespace keeps.
+pub(super) const HELD: &str = "_held";
 
 /// What a rendering has left to make.
 struct Left(usize);
