@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Speed of the preparation and of the reward beside the released Python's figures, in one run.
 #
-#   scripts/bench/data.sh [ROWS]          # default 20480 rows
+#   scripts/bench/data.sh [ROWS]          # default 81920 rows; with a quarter of them stages take a fifth of a second, and noise decides
 #
 # Whole stages, with reading and writing, on all cores; the reward and ROUGE in memory on one core. The Python
 # figures are those of tests/golden/star/timing.json (one process, a machine of 2 cores); where Google's
 # rouge_score is installed (pip install rouge-score nltk), it runs here on the same pairs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-rows=${1:-20480}
+rows=${1:-81920}
 profile=${PROFILE:-release}
 cargo build --profile "$profile" --bin starling
 bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
