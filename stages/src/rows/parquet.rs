@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
+use parquet::column::page::Page;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -43,6 +44,7 @@ impl ParquetRows {
             {
                 return Err(ParquetError::General("a negative size".to_owned()));
             }
+            dictionaries_fit(&reader)?;
             Ok(RowIter::from_file_into(Box::new(reader)))
         });
         Ok(Self {
@@ -70,6 +72,26 @@ impl ParquetRows {
         };
         Some((self.number, row))
     }
+}
+
+/// Refuses dictionaries that declare more values than they have bytes: the library makes room for what is declared.
+fn dictionaries_fit(reader: &SerializedFileReader<File>) -> Result<(), ParquetError> {
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group)?;
+        for column in 0..group.num_columns() {
+            let first = group.get_column_page_reader(column)?.get_next_page()?;
+            if let Some(Page::DictionaryPage {
+                buf, num_values, ..
+            }) = first
+                && num_values as usize > buf.len()
+            {
+                let bytes = buf.len();
+                let why = format!("a dictionary of {num_values} values in {bytes} bytes");
+                return Err(ParquetError::General(why));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs a step of the library; a panic inside it is an error like any other.
