@@ -3,6 +3,7 @@
 use crate::config::ModelConfig;
 use crate::cuda::{LOGIT_BYTES, Precision, ROWS};
 use crate::decoder::Layout;
+use crate::kernels::attention::backward_room;
 use crate::loss::head::rows_at_once;
 
 /// Bytes of a training run in `f32`, by what holds them.
@@ -42,7 +43,8 @@ impl TrainingMemory {
         };
         // gradients of one layer, turned queries and keys, the output and its norm, and scores of a tile
         let passing = (q + 2 * k) + 2 * (q + k) + q + 3 * h + i + 3 * h;
-        let scores = 2 * 64 * sequence;
+        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let scores = backward_room(heads, key_heads, config.head_dim, sequence);
         let head = rows_at_once(config.vocab_size).min(chunk_tokens) * config.vocab_size;
         Self {
             parameters: 4 * values,

@@ -186,14 +186,21 @@ impl Processor {
         let figure = self.rate(|| {
             let mut out = vec![0.0; tokens * width];
             let mut lse = vec![0.0; tokens * heads];
-            let mut room = vec![0.0; shape.score_room()];
+            let mut room = vec![0.0; shape.forward_room()];
             let inputs = Inputs {
                 q: &q,
                 k: &k,
                 v: &v,
                 v_stride: width,
             };
-            attention(&shape, inputs, &mut out, &mut lse, &mut room);
+            attention(
+                Precision::F32,
+                &shape,
+                inputs,
+                &mut out,
+                &mut lse,
+                &mut room,
+            );
             2.0 * (tokens * tokens * width) as f64 / 1e12
         });
         Row {

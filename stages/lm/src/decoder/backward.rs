@@ -39,11 +39,8 @@ impl<T: Real> Decoder<T> {
             let x = &saved.inputs[layer];
             let rows = self.rows_of(layer, &saved.rows);
             let kept = saved.layers[layer].take();
-            let kept = kept.unwrap_or_else(|| {
-                let (kept, out) = self.layer_forward(layer, x, &saved.tokens, rows, scratch);
-                scratch.give(out);
-                kept
-            });
+            let kept =
+                kept.unwrap_or_else(|| self.layer_kept(layer, x, &saved.tokens, rows, scratch));
             dx = self.layer_backward(layer, x, kept, dx, &saved.tokens, rows, sink, scratch);
         }
         let (embedding, head) = (&self.layout.embedding, &self.layout.head);
@@ -242,7 +239,7 @@ impl<T: Real> Decoder<T> {
         let (mut dq, mut dk) = (scratch.take(n * query), scratch.take(n * key));
         let turned = self.turned(slots, &saved.qkv, tokens, scratch);
         let shape = self.attention_shape(tokens);
-        let mut room = scratch.take(2 * shape.score_room());
+        let mut room = scratch.take(shape.backward_room());
         let values = (query + key).min(saved.qkv.len());
         let v = &saved.qkv[values..];
         let inputs = attention::Inputs {
@@ -257,6 +254,7 @@ impl<T: Real> Decoder<T> {
             dv: &mut dqkv[values..],
         };
         attention::attention_backward(
+            self.precision,
             &shape,
             inputs,
             &saved.attended,

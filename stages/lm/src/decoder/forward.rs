@@ -154,8 +154,8 @@ impl<T: Real> Decoder<T> {
         embedding::gather(self.slot(&self.layout.embedding), width, ids, &mut x);
         let (mut inputs, mut layers) = (Vec::new(), Vec::new());
         for layer in 0..self.layout.layers.len() {
-            let (saved, next) =
-                self.layer_forward(layer, &x, &tokens, self.rows_of(layer, rows), scratch);
+            let saved = self.layer_kept(layer, &x, &tokens, self.rows_of(layer, rows), scratch);
+            let next = self.layer_output(layer, &saved, scratch);
             let input = std::mem::replace(&mut x, next);
             layers.push(match keep {
                 Keep::All => Some(saved),
@@ -203,15 +203,15 @@ impl<T: Real> Decoder<T> {
         }
     }
 
-    /// One layer over `[n, h]`; returns what it keeps and its output, `[m, h]`.
-    pub(super) fn layer_forward(
+    /// What one layer over `[n, h]` keeps: all but its output.
+    pub(super) fn layer_kept(
         &self,
         layer: usize,
         x: &[T],
         tokens: &Tokens,
         rows: Option<&[usize]>,
         scratch: &mut Scratch<T>,
-    ) -> (LayerSaved<T>, Vec<T>) {
+    ) -> LayerSaved<T> {
         let slots = &self.layout.layers[layer];
         let mut saved = self.attention_forward(slots, x, tokens, scratch);
         let (h, q) = (self.config.hidden_size, self.config.query_size());
@@ -241,8 +241,8 @@ impl<T: Real> Decoder<T> {
             Mat::new(attended, m, q),
             output.t(),
         );
-        let out = self.feed_forward(slots, &mut saved, scratch);
-        (saved, out)
+        self.feed_forward(slots, &mut saved, scratch);
+        saved
     }
 
     /// Norm, projections, rotation and attention.
@@ -279,7 +279,7 @@ impl<T: Real> Decoder<T> {
             scratch.take(n * query),
             scratch.take(n * config.num_attention_heads),
         );
-        let mut room = scratch.take(shape.score_room());
+        let mut room = scratch.take(shape.forward_room());
         let v = &qkv[(query + key).min(qkv.len())..];
         let inputs = attention::Inputs {
             q: &turned.q,
@@ -287,7 +287,14 @@ impl<T: Real> Decoder<T> {
             v,
             v_stride: width,
         };
-        attention::attention(&shape, inputs, &mut attended, &mut lse, &mut room);
+        attention::attention(
+            self.precision,
+            &shape,
+            inputs,
+            &mut attended,
+            &mut lse,
+            &mut room,
+        );
         scratch.give(room);
         turned.recycle(scratch);
         LayerSaved {
@@ -346,13 +353,13 @@ impl<T: Real> Decoder<T> {
         }
     }
 
-    /// The second half of a layer; reads `middle`, fills in the rest.
+    /// The second half of a layer up to gate and up; reads `middle`, fills in the rest.
     fn feed_forward(
         &self,
         slots: &LayerSlots,
         saved: &mut LayerSaved<T>,
         scratch: &mut Scratch<T>,
-    ) -> Vec<T> {
+    ) {
         let (h, i) = (self.config.hidden_size, self.config.intermediate_size);
         let m = saved.middle.len() / h;
         let (mut normed, mut inverse) = (scratch.take(m * h), scratch.take(m));
@@ -374,8 +381,22 @@ impl<T: Real> Decoder<T> {
             matrix,
         );
         scratch.give(normed);
+        saved.middle_inverse = inverse;
+        saved.gate_up = gate_up;
+    }
+
+    /// A layer's output, `[m, h]`; the backward pass does not need it.
+    fn layer_output(
+        &self,
+        layer: usize,
+        saved: &LayerSaved<T>,
+        scratch: &mut Scratch<T>,
+    ) -> Vec<T> {
+        let slots = &self.layout.layers[layer];
+        let (h, i) = (self.config.hidden_size, self.config.intermediate_size);
+        let m = saved.middle.len() / h;
         let mut inner = scratch.take(m * i);
-        swiglu::swiglu(&gate_up, i, &mut inner);
+        swiglu::swiglu(&saved.gate_up, i, &mut inner);
         let mut out = scratch.copy(&saved.middle);
         let matrix = Mat::new(self.slot(&slots.down), h, i).t();
         matmul(
@@ -386,8 +407,6 @@ impl<T: Real> Decoder<T> {
             matrix,
         );
         scratch.give(inner);
-        saved.middle_inverse = inverse;
-        saved.gate_up = gate_up;
         out
     }
 }

@@ -1,15 +1,30 @@
 //! Causal attention with grouped keys over packed sequences; never across their borders, but for a beginning that
 //! several of them share.
 //!
-//! Works in tiles of [`TILE`] queries against all keys up to the tile's end, so no score matrix is larger than
-//! `[TILE, t]`. The forward keeps one log-sum-exp a query and head; the backward recomputes the scores.
+//! Works in tiles: some queries of all heads that share a key head, against all keys up to the last query. So keys
+//! and values are read once for about [`ROWS`] rows of scores, and no score matrix is larger than `[ROWS, t]`. The
+//! forward keeps one log-sum-exp a query and head; the backward recomputes the scores.
 
 use super::gemm::{Mat, MatMut, Precision, Write, matmul};
 use super::vector::{dot, exp_in_place, max};
 use super::{Real, simd_fn};
 
-/// Queries handled at once.
-pub(crate) const TILE: usize = 64;
+/// Rows of scores handled at once, about: queries times the heads of a group. With the keys of a thousand tokens they
+/// stay in the second cache.
+const ROWS: usize = 96;
+/// Queries of a tile, at least.
+const FEWEST: usize = 8;
+
+/// Queries of a tile.
+fn tile_queries(heads: usize, key_heads: usize) -> usize {
+    (ROWS / (heads / key_heads)).max(FEWEST)
+}
+
+/// Values that the backward pass needs as room, for queries that see up to so many tokens; more than the forward
+/// pass.
+pub(crate) fn backward_room(heads: usize, key_heads: usize, dim: usize, seen: usize) -> usize {
+    tile_queries(heads, key_heads) * (heads / key_heads) * (2 * seen + 3 * dim)
+}
 
 /// Tokens of a batch that follow each other in one sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,14 +65,30 @@ impl Shape<'_> {
         T::from_f64(1.0 / (self.dim as f64).sqrt())
     }
 
-    /// Values the forward and backward passes need as room for scores.
-    pub(crate) fn score_room(&self) -> usize {
-        let seen = self.segments.iter().map(|one| one.before_len + one.len);
-        TILE * seen.max().unwrap_or(0)
+    /// Heads that share a key head.
+    fn group(&self) -> usize {
+        self.heads / self.key_heads
     }
 
-    /// Calls `f` for each segment, head and tile of queries.
+    /// Tokens that a query sees at most.
+    fn seen(&self) -> usize {
+        let seen = self.segments.iter().map(|one| one.before_len + one.len);
+        seen.max().unwrap_or(0)
+    }
+
+    /// Values the forward pass needs as room.
+    pub(crate) fn forward_room(&self) -> usize {
+        tile_queries(self.heads, self.key_heads) * self.group() * (self.seen() + 2 * self.dim)
+    }
+
+    /// Values the backward pass needs as room.
+    pub(crate) fn backward_room(&self) -> usize {
+        backward_room(self.heads, self.key_heads, self.dim, self.seen())
+    }
+
+    /// Calls `f` for each segment, key head and tile of queries.
     fn each_tile(&self, mut f: impl FnMut(Tile)) {
+        let most = tile_queries(self.heads, self.key_heads);
         for segment in self.segments {
             let Segment {
                 start,
@@ -65,18 +96,16 @@ impl Shape<'_> {
                 before,
                 before_len,
             } = *segment;
-            for head in 0..self.heads {
-                for first in (0..len).step_by(TILE) {
-                    let rows = TILE.min(len - first);
-                    let key_head = head * self.key_heads / self.heads;
+            for key_head in 0..self.key_heads {
+                for first in (0..len).step_by(most) {
+                    let queries = most.min(len - first);
                     f(Tile {
                         start,
                         first,
-                        rows,
-                        keys: first + rows,
+                        queries,
+                        keys: first + queries,
                         before,
                         before_len,
-                        head,
                         key_head,
                     });
                 }
@@ -85,16 +114,16 @@ impl Shape<'_> {
     }
 }
 
-/// Queries `first..first + rows` of one head, in the segment that begins at token `start`.
+/// Queries `first..first + queries` of a group's heads, in the segment that begins at token `start`. Its rows are all
+/// queries of the first head, then those of the next.
 #[derive(Clone, Copy)]
 struct Tile {
     start: usize,
     first: usize,
-    rows: usize,
+    queries: usize,
     keys: usize,
     before: usize,
     before_len: usize,
-    head: usize,
     key_head: usize,
 }
 
@@ -104,11 +133,45 @@ impl Tile {
         self.before_len + self.keys
     }
 
+    /// Keys that its first query sees beside its own.
+    fn seen(&self) -> usize {
+        self.before_len + self.first
+    }
+
     /// Where its keys lie: (first token, tokens, column of the scores), own ones first.
     fn spans(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
         let own = (self.start, self.keys, self.before_len);
         let before = (self.before, self.before_len, 0);
         std::iter::once(own).chain((self.before_len > 0).then_some(before))
+    }
+
+    /// Where the log-sum-exp of its first row lies in `[n, heads]`.
+    fn first_lse(&self, shape: &Shape<'_>) -> usize {
+        (self.start + self.first) * shape.heads + self.key_head * shape.group()
+    }
+
+    /// Where its rows lie in `[n, heads · d]`, in their order.
+    fn places(self, shape: &Shape<'_>) -> impl Iterator<Item = usize> + use<> {
+        let (width, dim) = (shape.query_width(), shape.dim);
+        let token = self.start + self.first;
+        let heads = self.key_head * shape.group()..(self.key_head + 1) * shape.group();
+        heads.flat_map(move |head| {
+            (0..self.queries).map(move |query| (token + query) * width + head * dim)
+        })
+    }
+
+    /// Copies its rows side by side, `[rows, d]`.
+    fn gather<T: Real>(self, shape: &Shape<'_>, values: &[T], out: &mut [T]) {
+        for (at, row) in self.places(shape).zip(out.chunks_exact_mut(shape.dim)) {
+            row.copy_from_slice(&values[at..at + shape.dim]);
+        }
+    }
+
+    /// Puts rows back where they belong.
+    fn scatter<T: Real>(self, shape: &Shape<'_>, rows: &[T], out: &mut [T]) {
+        for (at, row) in self.places(shape).zip(rows.chunks_exact(shape.dim)) {
+            out[at..at + shape.dim].copy_from_slice(row);
+        }
     }
 }
 
@@ -126,10 +189,6 @@ pub(crate) struct Inputs<'a, T> {
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
-    fn q_tile(&self, shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
-        query_rows(self.q, shape, tile)
-    }
-
     fn k_span(&self, shape: &Shape<'_>, tile: Tile, start: usize, keys: usize) -> Mat<'a, T> {
         let width = shape.key_width();
         let from = start * width + tile.key_head * shape.dim;
@@ -142,23 +201,12 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 }
 
-fn query_rows<'a, T: Real>(rows: &'a [T], shape: &Shape<'_>, tile: Tile) -> Mat<'a, T> {
-    let width = shape.query_width();
-    let from = (tile.start + tile.first) * width + tile.head * shape.dim;
-    Mat::strided(&rows[from..], tile.rows, shape.dim, width)
-}
-
-fn query_rows_mut<'a, T: Real>(rows: &'a mut [T], shape: &Shape<'_>, tile: Tile) -> MatMut<'a, T> {
-    let width = shape.query_width();
-    let from = (tile.start + tile.first) * width + tile.head * shape.dim;
-    MatMut::strided(&mut rows[from..], tile.rows, shape.dim, width)
-}
-
 /// Writes the attention's output and the log-sum-exp of each query's scaled scores.
 ///
 /// # Shapes
-/// `out` `[n, heads · d]`, `lse` `[n, heads]`, `room` at least [`Shape::score_room`].
+/// `out` `[n, heads · d]`, `lse` `[n, heads]`, `room` at least [`Shape::forward_room`].
 pub(crate) fn attention<T: Real>(
+    precision: Precision,
     shape: &Shape<'_>,
     inputs: Inputs<'_, T>,
     out: &mut [T],
@@ -166,45 +214,43 @@ pub(crate) fn attention<T: Real>(
     room: &mut [T],
 ) {
     shape.each_tile(|tile| {
-        let (rows, all) = (tile.rows, tile.all_keys());
-        let scores = &mut room[..rows * all];
-        let q = inputs.q_tile(shape, tile);
+        let (rows, all, dim) = (tile.queries * shape.group(), tile.all_keys(), shape.dim);
+        let (scores, room) = room.split_at_mut(rows * all);
+        let (q, sums) = room[..2 * rows * dim].split_at_mut(rows * dim);
+        tile.gather(shape, inputs.q, q);
         for (start, keys, column) in tile.spans() {
             let k = inputs.k_span(shape, tile, start, keys);
-            let out = MatMut::strided(&mut scores[column..], rows, keys, all);
-            matmul(Precision::F32, out, Write::Set, q, k.t());
+            let scores = MatMut::strided(&mut scores[column..], rows, keys, all);
+            matmul(precision, scores, Write::Set, Mat::new(q, rows, dim), k.t());
         }
-        let lse = &mut lse[(tile.start + tile.first) * shape.heads + tile.head..];
-        let seen = tile.before_len + tile.first;
-        softmax_rows(scores, all, seen, shape.scale(), lse, shape.heads);
+        let lse = &mut lse[tile.first_lse(shape)..];
+        let (seen, scale) = (tile.seen(), shape.scale());
+        softmax_rows(scores, all, tile.queries, seen, scale, lse, shape.heads);
         let mut write = Write::Set;
         for (start, keys, column) in tile.spans() {
             let v = inputs.v_span(shape, tile, start, keys);
             let p = Mat::strided(&scores[column..], rows, keys, all);
-            matmul(
-                Precision::F32,
-                query_rows_mut(out, shape, tile),
-                write,
-                p,
-                v,
-            );
+            matmul(precision, MatMut::new(sums, rows, dim), write, p, v);
             write = Write::Add;
         }
+        tile.scatter(shape, sums, out);
     });
 }
 
 simd_fn! {
-    /// Turns scores into probabilities: row r sees keys up to `first + r`, the rest become 0.
+    /// Turns scores into probabilities: the row of query i sees keys up to `seen + i`, the rest become 0.
     fn softmax_rows(
         scores: &'a mut [T],
         keys: usize,
-        first: usize,
+        queries: usize,
+        seen: usize,
         scale: T,
         lse: &'a mut [T],
-        lse_stride: usize,
+        heads: usize,
     ) {
         for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-            let (seen, unseen) = scores.split_at_mut(first + row + 1);
+            let (head, query) = (row / queries, row % queries);
+            let (seen, unseen) = scores.split_at_mut(seen + query + 1);
             unseen.fill(T::ZERO);
             let top = max(seen) * scale;
             let sum = exp_in_place(seen, scale, top);
@@ -212,7 +258,7 @@ simd_fn! {
             for p in seen {
                 *p *= inverse;
             }
-            lse[row * lse_stride] = top + sum.ln();
+            lse[query * heads + head] = top + sum.ln();
         }
     }
 }
@@ -227,10 +273,15 @@ pub(crate) struct InputGradients<'a, T> {
     pub(crate) dv: &'a mut [T],
 }
 
-/// Backward of [`attention`].
+/// Backward of [`attention`], whose results are `out` and `lse`.
 ///
-/// `room` is twice [`Shape::score_room`].
+/// `room` is at least [`Shape::backward_room`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what the forward pass read and left, and a gradient for each"
+)]
 pub(crate) fn attention_backward<T: Real>(
+    precision: Precision,
     shape: &Shape<'_>,
     inputs: Inputs<'_, T>,
     out: &[T],
@@ -240,66 +291,65 @@ pub(crate) fn attention_backward<T: Real>(
     room: &mut [T],
 ) {
     let InputGradients { dq, dk, dv } = gradients;
-    let (width, v_stride) = (shape.key_width(), inputs.v_stride);
+    let (width, v_stride, dim) = (shape.key_width(), inputs.v_stride, shape.dim);
     dk.fill(T::ZERO);
     for row in dv.chunks_mut(v_stride) {
         row[..width].fill(T::ZERO);
     }
     shape.each_tile(|tile| {
-        let (rows, all) = (tile.rows, tile.all_keys());
-        let (p, ds) = room.split_at_mut(rows * all);
-        let ds = &mut ds[..rows * all];
-        let q = inputs.q_tile(shape, tile);
-        let dout_tile = query_rows(dout, shape, tile);
+        let (rows, all) = (tile.queries * shape.group(), tile.all_keys());
+        let (p, room) = room.split_at_mut(rows * all);
+        let (ds, room) = room.split_at_mut(rows * all);
+        let (q, room) = room.split_at_mut(rows * dim);
+        let (dout_rows, room) = room.split_at_mut(rows * dim);
+        let out_rows = &mut room[..rows * dim];
+        tile.gather(shape, inputs.q, q);
+        tile.gather(shape, dout, dout_rows);
+        tile.gather(shape, out, out_rows);
+        let (q, d) = (Mat::new(q, rows, dim), Mat::new(dout_rows, rows, dim));
         for (start, keys, column) in tile.spans() {
             let k = inputs.k_span(shape, tile, start, keys);
             let v = inputs.v_span(shape, tile, start, keys);
             let scores = MatMut::strided(&mut p[column..], rows, keys, all);
-            matmul(Precision::F32, scores, Write::Set, q, k.t());
+            matmul(precision, scores, Write::Set, q, k.t());
             let slopes = MatMut::strided(&mut ds[column..], rows, keys, all);
-            matmul(Precision::F32, slopes, Write::Set, dout_tile, v.t());
+            matmul(precision, slopes, Write::Set, d, v.t());
         }
-        let token = tile.start + tile.first;
-        let from = token * shape.query_width() + tile.head * shape.dim;
         let forward = Forward {
-            out: &out[from..],
-            dout: &dout[from..],
-            stride: shape.query_width(),
-            dim: shape.dim,
-            lse: &lse[token * shape.heads + tile.head..],
+            out: out_rows,
+            dout: dout_rows,
+            dim,
+            lse: &lse[tile.first_lse(shape)..],
             heads: shape.heads,
         };
-        let seen = tile.before_len + tile.first;
-        softmax_rows_backward(p, ds, all, seen, shape.scale(), forward);
+        let (seen, scale) = (tile.seen(), shape.scale());
+        softmax_rows_backward(p, ds, all, tile.queries, seen, scale, forward);
+        // nobody reads the outputs any more
+        let dq_rows = out_rows;
         let mut write = Write::Set;
         for (start, keys, column) in tile.spans() {
             let p = Mat::strided(&p[column..], rows, keys, all);
             let ds = Mat::strided(&ds[column..], rows, keys, all);
             let k = inputs.k_span(shape, tile, start, keys);
-            matmul(
-                Precision::F32,
-                query_rows_mut(dq, shape, tile),
-                write,
-                ds,
-                k,
-            );
+            matmul(precision, MatMut::new(dq_rows, rows, dim), write, ds, k);
             write = Write::Add;
-            let from = start * width + tile.key_head * shape.dim;
-            let dk = MatMut::strided(&mut dk[from..], keys, shape.dim, width);
-            matmul(Precision::F32, dk, Write::Add, ds.t(), q);
-            let from = start * v_stride + tile.key_head * shape.dim;
-            let dv = MatMut::strided(&mut dv[from..], keys, shape.dim, v_stride);
-            matmul(Precision::F32, dv, Write::Add, p.t(), dout_tile);
+            let from = start * width + tile.key_head * dim;
+            let dk = MatMut::strided(&mut dk[from..], keys, dim, width);
+            matmul(precision, dk, Write::Add, ds.t(), q);
+            let from = start * v_stride + tile.key_head * dim;
+            let dv = MatMut::strided(&mut dv[from..], keys, dim, v_stride);
+            matmul(precision, dv, Write::Add, p.t(), d);
         }
+        tile.scatter(shape, dq_rows, dq);
     });
 }
 
-/// What the forward pass left for the rows of a tile, beginning at its first.
+/// What the forward pass left for the rows of a tile: outputs and their gradients row after row, log-sum-exps from
+/// the first on.
 #[derive(Clone, Copy)]
 struct Forward<'a, T> {
     out: &'a [T],
     dout: &'a [T],
-    stride: usize,
     dim: usize,
     lse: &'a [T],
     heads: usize,
@@ -313,19 +363,21 @@ simd_fn! {
         p: &'a mut [T],
         ds: &'a mut [T],
         keys: usize,
-        first: usize,
+        queries: usize,
+        seen: usize,
         scale: T,
         forward: Forward<'a, T>,
     ) {
         let pairs = p.chunks_exact_mut(keys).zip(ds.chunks_exact_mut(keys));
         for (row, (p, ds)) in pairs.enumerate() {
-            let at = row * forward.stride..row * forward.stride + forward.dim;
+            let (head, query) = (row / queries, row % queries);
+            let at = row * forward.dim..(row + 1) * forward.dim;
             let d = dot(&forward.out[at.clone()], &forward.dout[at]);
-            let (p, unseen_p) = p.split_at_mut(first + row + 1);
-            let (ds, unseen_ds) = ds.split_at_mut(first + row + 1);
+            let (p, unseen_p) = p.split_at_mut(seen + query + 1);
+            let (ds, unseen_ds) = ds.split_at_mut(seen + query + 1);
             unseen_p.fill(T::ZERO);
             unseen_ds.fill(T::ZERO);
-            exp_in_place(p, scale, forward.lse[row * forward.heads]);
+            exp_in_place(p, scale, forward.lse[query * forward.heads + head]);
             for (ds, &p) in ds.iter_mut().zip(p.iter()) {
                 *ds = p * (*ds - d) * scale;
             }

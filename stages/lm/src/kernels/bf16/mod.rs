@@ -4,10 +4,10 @@
 //! AVX512-BF16 multiply and add two at a time. Others do the same with fused multiply-adds of `f32`, in the same order:
 //! the same bits, as long as no number is subnormal.
 
+#[cfg(target_arch = "x86_64")]
+mod native;
 mod pack;
 mod tile;
-
-use pulp::Arch;
 
 use self::pack::{Pack, Source};
 use self::tile::{Kernel, Out};
@@ -52,7 +52,6 @@ fn product(
     b: Mat<'_, f32>,
 ) {
     let (m, k, n) = (a.rows(), a.columns(), b.columns());
-    let arch = Arch::new();
     let (data, lane, inner) = a.parts();
     let rows_from = Source { data, lane, inner };
     let (data, inner, lane) = b.parts();
@@ -69,7 +68,7 @@ fn product(
             let write = if first == 0 { write } else { Write::Add };
             room.columns
                 .resize(columns.div_ceil(COLUMNS) * COLUMNS * pairs, 0);
-            arch.dispatch(Pack::<COLUMNS> {
+            kernel.pack(Pack::<COLUMNS> {
                 source: columns_from.after(column),
                 lanes: columns,
                 first,
@@ -79,7 +78,7 @@ fn product(
             for row in (0..m).step_by(BLOCK_ROWS) {
                 let rows = BLOCK_ROWS.min(m - row);
                 room.rows.resize(rows.div_ceil(ROWS) * ROWS * pairs, 0);
-                arch.dispatch(Pack::<ROWS> {
+                kernel.pack(Pack::<ROWS> {
                     source: rows_from.after(row),
                     lanes: rows,
                     first,
@@ -138,6 +137,7 @@ mod tests {
     use super::pack::rounded;
     use super::*;
     use crate::rng::SplitMix64;
+    use pulp::Arch;
 
     fn values(rng: &mut SplitMix64, count: usize) -> Vec<f32> {
         (0..count).map(|_| rng.normal_pair().0 as f32).collect()

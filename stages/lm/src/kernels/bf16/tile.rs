@@ -2,6 +2,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+#[cfg(target_arch = "x86_64")]
+use super::native;
+use super::pack::Pack;
 use super::{COLUMNS, ROWS, Write};
 
 /// A tile to write, rows `stride` apart.
@@ -11,7 +14,7 @@ pub(super) struct Out<'a> {
     pub(super) write: Write,
 }
 
-/// How a tile is computed.
+/// How panels are packed and a tile is computed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     #[cfg(target_arch = "x86_64")]
@@ -22,10 +25,28 @@ pub(super) enum Kernel {
 impl Kernel {
     pub(super) fn of_this_machine() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16")
+        {
             return Self::Pairs;
         }
         Self::Fused(Arch::new())
+    }
+
+    /// Rounds a block and writes its panels.
+    pub(super) fn pack<const W: usize>(self, block: Pack<'_, W>) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Pairs => {
+                #[expect(unsafe_code, reason = "the instructions exist on some processors only")]
+                // SAFETY: this kernel is chosen only where all three features were detected.
+                unsafe {
+                    native::pack(block);
+                }
+            }
+            Self::Fused(arch) => arch.dispatch(block),
+        }
     }
 
     /// The product of a panel of rows and one of columns, a whole tile.
@@ -34,7 +55,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Pairs => {
                 #[expect(unsafe_code, reason = "the instructions exist on some processors only")]
-                // SAFETY: this kernel is chosen only where both features were detected.
+                // SAFETY: this kernel is chosen only where all three features were detected.
                 unsafe {
                     native::tile(rows, columns, out);
                 }
@@ -112,64 +133,6 @@ impl Fused<'_> {
                     Write::Set => sum,
                     Write::Add => simd.add_f32s(*out, sum),
                 };
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod native {
-    use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
-    };
-
-    use super::super::{COLUMNS, ROWS, Write};
-    use super::Out;
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    fn words(value: __m512i) -> __m512bh {
-        #[expect(unsafe_code, reason = "two names for the same register")]
-        // SAFETY: both types are 512 bits of plain data.
-        unsafe {
-            std::mem::transmute(value)
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn tile(rows: &[[u32; ROWS]], columns: &[[u32; COLUMNS]], out: Out<'_>) {
-        let mut sums: [[__m512; 2]; ROWS] = [[_mm512_setzero_ps(); 2]; ROWS];
-        for (row, column) in rows.iter().zip(columns) {
-            let (low, high) = column.split_at(COLUMNS / 2);
-            #[expect(unsafe_code, reason = "loads take pointers")]
-            // SAFETY: both halves hold 16 words, and the loads need no alignment.
-            let (low, high) = unsafe {
-                (
-                    words(_mm512_loadu_si512(low.as_ptr().cast())),
-                    words(_mm512_loadu_si512(high.as_ptr().cast())),
-                )
-            };
-            for at in 0..ROWS {
-                let value = words(_mm512_set1_epi32(row[at].cast_signed()));
-                sums[at][0] = _mm512_dpbf16_ps(sums[at][0], value, low);
-                sums[at][1] = _mm512_dpbf16_ps(sums[at][1], value, high);
-            }
-        }
-        let add = out.write == Write::Add;
-        for (at, sums) in sums.into_iter().enumerate() {
-            let row = &mut out.values[at * out.stride..][..COLUMNS];
-            for (half, sum) in row.chunks_exact_mut(COLUMNS / 2).zip(sums) {
-                #[expect(unsafe_code, reason = "loads and stores take pointers")]
-                // SAFETY: a half holds 16 values, and neither needs alignment.
-                unsafe {
-                    let sum = if add {
-                        _mm512_add_ps(_mm512_loadu_ps(half.as_ptr()), sum)
-                    } else {
-                        sum
-                    };
-                    _mm512_storeu_ps(half.as_mut_ptr(), sum);
-                }
             }
         }
     }
