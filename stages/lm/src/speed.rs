@@ -71,6 +71,8 @@ pub struct Processor {
 
 /// Seconds that a measurement should take, so that noise averages out.
 const LONG_ENOUGH: f64 = 0.4;
+/// Rounds of a ceiling's loop on a thread: some milliseconds, so that starting the thread does not count.
+const LONG_ROUNDS: usize = 1 << 21;
 
 impl Device for Processor {
     fn name(&self) -> String {
@@ -78,8 +80,8 @@ impl Device for Processor {
     }
 
     fn measure(&self) -> Result<Vec<Row>, LmError> {
-        let fused = self.rate(|| vector::peak(1 << 14));
-        let pairs = self.rate(|| bf16::peak(1 << 14));
+        let fused = self.rate(|| vector::peak(LONG_ROUNDS));
+        let pairs = self.rate(|| bf16::peak(LONG_ROUNDS));
         let memory = self.bandwidth();
         let mut rows = vec![
             self.product(Precision::F32, fused),

@@ -5,7 +5,7 @@ use crate::kernels::gemm::{Mat, MatMut, Write, matmul};
 use crate::kernels::{Precision, Real};
 
 /// Logits that a chunk holds at least, when there are that many.
-const CHUNK_VALUES: usize = 1 << 18;
+const CHUNK_VALUES: usize = 1 << 22;
 /// Rows that a chunk holds at least, so that products stay efficient for large vocabularies.
 const CHUNK_ROWS: usize = 192;
 

@@ -16,7 +16,8 @@
 //! tokens, likeliest first, before which less than half of the teacher's mass lies.
 
 use super::{exponentiate, scale_by};
-use crate::kernels::Real;
+use crate::kernels::vector::max;
+use crate::kernels::{Real, simd_fn};
 
 /// Which way the divergence is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -76,6 +77,7 @@ pub struct TopKRoom<T> {
     marks: Vec<u32>,
     row: u32,
     values: Vec<T>,
+    tops: Vec<T>,
     strays: Vec<u32>,
     student: Vec<T>,
     slopes: Vec<T>,
@@ -174,26 +176,56 @@ impl<T: Real> TopKRoom<T> {
         for &id in listed {
             self.marks[id as usize] = self.row;
         }
+        let bound = self.bound(logits, count);
         self.values.clear();
-        self.values.extend_from_slice(logits);
-        let (_, &mut least, _) = self
-            .values
-            .select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
-        let above = logits
-            .iter()
-            .filter(|z| z.total_cmp(&least).is_gt())
-            .count();
-        let mut equals = count - above;
-        for (id, z) in logits.iter().enumerate() {
-            let order = z.total_cmp(&least);
-            let taken = order.is_gt() || (order.is_eq() && equals > 0);
-            if order.is_eq() && equals > 0 {
-                equals -= 1;
+        for (block, &top) in logits.chunks(BLOCK).zip(&self.tops) {
+            if top < bound {
+                continue;
             }
-            if taken && self.marks[id] != self.row {
-                self.strays.push(id as u32);
+            let above = block.iter().filter(|z| z.total_cmp(&bound).is_ge());
+            self.values.extend(above);
+        }
+        if self.values.len() < count {
+            // not every number can be compared: the row is lost, yet it has as many strays
+            self.tops.fill(bound);
+            self.values.clear();
+            self.values.extend_from_slice(logits);
+        }
+        let by_value = |a: &T, b: &T| b.total_cmp(a);
+        let (above, &mut least, _) = self.values.select_nth_unstable_by(count - 1, by_value);
+        let above = above.iter().filter(|z| z.total_cmp(&least).is_gt());
+        let mut equals = count - above.count();
+        for (number, (block, &top)) in logits.chunks(BLOCK).zip(&self.tops).enumerate() {
+            if top < bound {
+                continue;
+            }
+            for (id, z) in (number * BLOCK..).zip(block) {
+                let order = z.total_cmp(&least);
+                let taken = order.is_gt() || (order.is_eq() && equals > 0);
+                if order.is_eq() && equals > 0 {
+                    equals -= 1;
+                }
+                if taken && self.marks[id] != self.row {
+                    self.strays.push(id as u32);
+                }
             }
         }
+    }
+
+    /// A number that at least `count` logits reach: the count-th greatest of the greatest of each block, which stay in
+    /// `tops`. So only blocks that reach it need to be looked through.
+    fn bound(&mut self, logits: &[T], count: usize) -> T {
+        self.tops.clear();
+        self.tops
+            .resize(logits.len().div_ceil(BLOCK), T::NEG_INFINITY);
+        if self.tops.len() < count {
+            return T::NEG_INFINITY;
+        }
+        block_tops(logits, &mut self.tops);
+        self.values.clear();
+        self.values.extend_from_slice(&self.tops);
+        let by_value = |a: &T, b: &T| b.total_cmp(a);
+        *self.values.select_nth_unstable_by(count - 1, by_value).1
     }
 
     fn begin_row(&mut self, vocabulary: usize) {
@@ -288,6 +320,18 @@ impl<T: Real> TopKRoom<T> {
             self.slopes.push(slope / total);
         }
         loss
+    }
+}
+
+/// Logits whose greatest is found first.
+const BLOCK: usize = 32;
+
+simd_fn! {
+    /// The greatest of each block.
+    fn block_tops(logits: &'a [T], tops: &'a mut [T]) {
+        for (block, top) in logits.chunks(BLOCK).zip(tops) {
+            *top = max(block);
+        }
     }
 }
 
@@ -420,6 +464,40 @@ mod tests {
                 assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-12));
             }
         }
+    }
+
+    /// Ties, signed zeros, fewer blocks than tokens wanted: always the first of the sorted list.
+    #[test]
+    fn strays_are_the_first_of_all_that_are_sorted() {
+        let mut rng = crate::rng::SplitMix64::new(8);
+        let mut room = TopKRoom::<f32>::new();
+        for (vocabulary, count) in [
+            (7, 3),
+            (7, 9),
+            (100, 100),
+            (3333, 100),
+            (6000, 100),
+            (6016, 1),
+        ] {
+            for kinds in [3, 40, 100_000] {
+                let mut logits: Vec<f32> = (0..vocabulary)
+                    .map(|_| (rng.below(kinds) as f32 - 1.0) / 16.0)
+                    .collect();
+                logits[vocabulary / 2] = -0.0;
+                let listed = [1, 5, 2];
+                let mut order: Vec<u32> = (0..vocabulary as u32).collect();
+                order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+                order.truncate(count);
+                order.retain(|id| !listed.contains(id));
+                order.sort_unstable();
+                room.find_strays(&listed, &logits, count);
+                assert_eq!(room.strays, order, "{vocabulary} {count} {kinds}");
+            }
+        }
+        let mut lost = vec![f32::NAN; 5000];
+        lost[77] = 1.0;
+        lost[99] = -f32::NAN;
+        room.find_strays(&[3], &lost, 100);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! Subnormal numbers count as zero here, in rounding as in products.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi32, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i32x4, _mm512_storeu_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_cvtne2ps_pbh,
+    _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_storeu_epi32,
+    _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_ps, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use super::pack::Pack;
@@ -16,6 +16,9 @@ use super::{COLUMNS, ROWS, Write};
 
 /// Words of a register.
 const WORDS: usize = 16;
+
+/// Values by which a lane is asked for before it is read: lanes lie so far apart that the processor does not.
+const AHEAD: usize = 4 * WORDS;
 
 /// Where the words of `[even lanes, odd lanes]` go so that each pair lies together.
 const PAIRS: [u16; 2 * WORDS] = {
@@ -81,6 +84,16 @@ fn store(out: &mut [u32], value: __m512i) {
     }
 }
 
+/// Asks for a line of memory, also one past the end of the values.
+#[inline(always)]
+fn prefetch(values: &[f32], at: usize) {
+    #[expect(unsafe_code, reason = "takes a pointer")]
+    // SAFETY: a prefetch reads nothing that the program sees and never faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast());
+    }
+}
+
 /// Packs a block, see [`Pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn pack<const W: usize>(block: Pack<'_, W>) {
@@ -118,6 +131,8 @@ fn join<const W: usize>(block: Pack<'_, W>) {
             for (group, out) in line.chunks_mut(WORDS).enumerate() {
                 let from = index * W + group * WORDS;
                 let to = from + out.len();
+                prefetch(source.data, even + 2 * source.inner + from);
+                prefetch(source.data, even + 3 * source.inner + from);
                 let both = _mm512_cvtne2ps_pbh(
                     load(between(odds, from, to)),
                     load(between(evens, from, to)),
@@ -157,6 +172,8 @@ fn turn<const W: usize>(block: Pack<'_, W>) {
                     if start + lane < lanes {
                         let place = (start + lane) * source.lane + first + from;
                         let values = &source.data[place..][..count];
+                        prefetch(source.data, place + AHEAD);
+                        prefetch(source.data, place + AHEAD + WORDS);
                         let (low, high) = values.split_at(WORDS.min(count));
                         *row = words(_mm512_cvtne2ps_pbh(load(high), load(low)));
                     }
