@@ -8,6 +8,8 @@ use crate::kernels::{Precision, Real};
 const CHUNK_VALUES: usize = 1 << 22;
 /// Rows that a chunk holds at least, so that products stay efficient for large vocabularies.
 const CHUNK_ROWS: usize = 192;
+/// Tokens of the vocabulary in one product: one over all of them would pack a copy of all logits.
+const TOKENS: usize = 1024;
 
 /// The most rows whose logits exist at once, on one thread.
 pub(crate) fn rows_at_once(vocabulary: usize) -> usize {
@@ -55,16 +57,19 @@ impl<T: Real> Head<'_, T> {
     }
 
     fn logits(&self, first: usize, count: usize, logits: &mut [T]) {
-        let hidden = &self.hidden[first * self.width..];
-        let head = Mat::new(self.head, self.vocabulary, self.width).t();
-        let logits = MatMut::new(logits, count, self.vocabulary);
-        matmul(
-            self.precision,
-            logits,
-            Write::Set,
-            Mat::new(hidden, count, self.width),
-            head,
-        );
+        let (v, h) = (self.vocabulary, self.width);
+        let hidden = Mat::new(&self.hidden[first * h..], count, h);
+        for (at, head) in self.blocks() {
+            let logits = MatMut::strided(&mut logits[at..], count, head.rows(), v);
+            matmul(self.precision, logits, Write::Set, hidden, head.t());
+        }
+    }
+
+    /// The head, some tokens at a time, and the first token of each block.
+    fn blocks(&self) -> impl Iterator<Item = (usize, Mat<'_, T>)> {
+        let h = self.width;
+        let blocks = self.head.chunks(TOKENS * h).enumerate();
+        blocks.map(move |(at, block)| (at * TOKENS, Mat::new(block, block.len() / h, h)))
     }
 
     /// Calls `read` with each row's index and logits.
@@ -103,18 +108,20 @@ impl<T: Real> Head<'_, T> {
             }
             let dlogits = Mat::new(logits, count, v);
             let part = first * h..(first + count) * h;
-            let out = MatMut::new(&mut dhidden[part.clone()], count, h);
-            matmul(
-                self.precision,
-                out,
-                Write::Set,
-                dlogits,
-                Mat::new(self.head, v, h),
-            );
-            let hidden = Mat::new(&self.hidden[part], count, h);
+            let hidden = Mat::new(&self.hidden[part.clone()], count, h);
+            let mut sum = Write::Set;
+            for (at, head) in self.blocks() {
+                let dlogits = dlogits.part(at, head.rows());
+                let dhidden = MatMut::new(&mut dhidden[part.clone()], count, h);
+                matmul(self.precision, dhidden, sum, dlogits, head);
+                sum = Write::Add;
+                if !dhead.is_empty() {
+                    let rows = at * h..(at + head.rows()) * h;
+                    let dhead = MatMut::new(&mut dhead[rows], head.rows(), h);
+                    matmul(self.precision, dhead, write, dlogits.t(), hidden);
+                }
+            }
             if !dhead.is_empty() {
-                let dhead = MatMut::new(dhead, v, h);
-                matmul(self.precision, dhead, write, dlogits.t(), hidden);
                 write = Write::Add;
             }
         }
