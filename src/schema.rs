@@ -84,7 +84,7 @@ pub fn schema(registry: &Registry) -> Value {
             "run": {
                 "description": "How to run; changes no result.",
                 "type": "object",
-                "properties": {"threads": threads(), "memory": memory()},
+                "properties": {"threads": threads(), "memory": memory(), "cards": cards()},
                 "additionalProperties": false,
             },
         },
@@ -164,6 +164,7 @@ fn profile(kinds: Map<String, Value>) -> Value {
             "device": device("Where stages compute that do not say so and can; changes no key."),
             "threads": threads(),
             "memory": memory(),
+            "cards": cards(),
             "vars": reference("vars"),
             "stage": {
                 "description": "Parameters by stage.",
@@ -190,6 +191,13 @@ fn threads() -> Value {
 
 fn memory() -> Value {
     json!({"description": "Memory, as in \"16GB\"; changes no result.", "type": "string"})
+}
+
+fn cards() -> Value {
+    json!({
+        "description": "NVIDIA devices that stages share, each process with one of its own; changes no result.",
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 4096}, reference("variable")],
+    })
 }
 
 fn device(about: &str) -> Value {

@@ -436,13 +436,31 @@ struct MapParams {
     /// Milliseconds for a line; changes no byte.
     #[serde(default)]
     pause: u64,
+    /// A file that tells which card each chunk had, from when to when; changes no byte.
+    #[serde(default)]
+    diary: Option<std::path::PathBuf>,
+}
+
+/// Adds a line about this process to a diary.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which device a process sees is what the diary is about; no output holds it"
+)]
+fn note(diary: Option<&Path>, what: &str) -> Result<(), StageError> {
+    let Some(path) = diary else { return Ok(()) };
+    let card = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_else(|_| "none".to_owned());
+    let file = fs::OpenOptions::new().create(true).append(true).open(path);
+    let line = format!("{what} {card} {}\n", std::process::id());
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .map_err(StageError::io("write", path))
 }
 
 impl Stage for Map {
     const KIND: &'static str = "toy-map";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Digests each line.";
-    const NEUTRAL: &'static [&'static str] = &["pause"];
+    const NEUTRAL: &'static [&'static str] = &["pause", "diary"];
+    const DEVICES: &'static [&'static str] = &["cpu", "cuda"];
     const CHUNKS: Option<Chunks> = Some(CHUNKS);
     type Params = MapParams;
 
@@ -456,6 +474,7 @@ impl Stage for Map {
     }
 
     fn run(params: MapParams, context: &mut StageContext<'_>) -> Result<(), StageError> {
+        let diary = params.diary.as_deref();
         let text = read(context.input("rows")?)?;
         let lines: Vec<&str> = text
             .lines()
@@ -467,11 +486,13 @@ impl Stage for Map {
             |line| line.as_bytes().to_vec(),
             |lines, folder| {
                 let mut out = String::new();
+                note(diary, "begin")?;
                 for line in lines {
                     std::thread::sleep(Duration::from_millis(params.pause));
                     let digest = Digest::of(format!("{}{line}", params.salt).as_bytes());
                     out.push_str(&format!("{digest}\n"));
                 }
+                note(diary, "end")?;
                 write(&folder.join("digests"), &out)
             },
         )?;

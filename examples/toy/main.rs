@@ -49,6 +49,9 @@ enum Command {
         /// Memory that all stages share.
         #[arg(long, value_parser = |text: &str| pipeline::parse_size(text).ok_or("no size"))]
         memory: Option<u64>,
+        /// Devices that all stages share.
+        #[arg(long)]
+        cards: Option<usize>,
         /// Starts nothing after a failure.
         #[arg(long)]
         fail_fast: bool,
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
             set,
             threads,
             memory,
+            cards,
             fail_fast,
             mixed,
             grace,
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
             let mut options = options(threads, fail_fast, grace);
             options.mixed = mixed;
             options.memory = memory;
+            options.cards = cards;
             run_pipeline(&registry, &pipeline, &store, &set, options, json)
         }
     };

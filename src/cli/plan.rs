@@ -29,6 +29,9 @@ impl Arguments {
         } else {
             output::data(&plan::table(&pipeline, &planned));
             output::story(&plan::counts(&pipeline, &planned));
+            for text in [plan::cards(&pipeline), plan::unheeded(&pipeline)] {
+                text.iter().for_each(|text| output::story(text));
+            }
             if planned.cost.stages > 0 {
                 output::story(&planned.cost.text());
             }

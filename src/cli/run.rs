@@ -26,6 +26,10 @@ pub(crate) struct Arguments {
     /// Memory that all running stages share, as far as they declare any [default: the pipeline's, else the machine's]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
+    /// NVIDIA devices that all running stages share, each process with one of its own [default: the pipeline's, else one
+    /// stage at a time on what `CUDA_VISIBLE_DEVICES` shows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    cards: Option<u16>,
     /// Start no further stage after one has failed
     #[arg(long, conflicts_with = "keep_going")]
     fail_fast: bool,
@@ -58,6 +62,7 @@ impl Arguments {
         Execution {
             threads: self.threads,
             memory: self.memory,
+            cards: self.cards,
             keep_going: self.keep_going || !self.fail_fast,
             retries: self.retries,
             paranoid: self.paranoid,
@@ -78,6 +83,8 @@ pub(crate) struct Execution {
     pub(crate) threads: Option<u16>,
     /// Memory that all running stages share, in bytes.
     pub(crate) memory: Option<u64>,
+    /// NVIDIA devices that all running stages share.
+    pub(crate) cards: Option<u16>,
     /// Let other stages go on after one has failed.
     pub(crate) keep_going: bool,
     /// How often a passing failure is tried again.
@@ -114,6 +121,7 @@ impl Execution {
             .collect();
         options.threads = self.threads.map(usize::from);
         options.memory = self.memory;
+        options.cards = self.cards.map(usize::from);
         options.keep_going = self.keep_going;
         options.mixed = self.mixed;
         options.retries = self.retries;

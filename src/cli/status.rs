@@ -89,8 +89,13 @@ fn line(stage: &RunningStage, width: usize, told: f64, now: f64) -> String {
         .seconds_left(told)
         .map(|left| format!(", {} left", duration((left - (now - told)).max(0.0))))
         .unwrap_or_default();
+    let cards = match &stage.cards[..] {
+        [] => String::new(),
+        [one] => format!(", on card {one}"),
+        several => format!(", on cards {}", several.join(" ")),
+    };
     format!(
-        "{:width$}  {}  {far}{figure}, for {}{left}",
+        "{:width$}  {}  {far}{figure}{cards}, for {}{left}",
         stage.stage,
         stage.key.short(),
         duration(now - stage.started_unix),

@@ -67,6 +67,11 @@ pub struct RunSettings {
     pub threads: Option<usize>,
     /// Memory that all running stages share, in bytes; the machine's when absent.
     pub memory: Option<u64>,
+    /// NVIDIA devices that all running stages share, each process with one of its own; when absent one stage at a
+    /// time computes on them.
+    pub cards: Option<usize>,
+    /// Where the profile would have stages compute.
+    pub device: Option<Device>,
 }
 
 /// A checked stage.

@@ -1,6 +1,6 @@
 //! `[profile.NAME]`: how a pipeline runs on one sort of machine, chosen with `--profile NAME`.
 //!
-//! `device`, `threads` and `memory` change no byte. Under `kind.KIND`, `stage.STAGE` and `vars` a profile may
+//! `device`, `threads`, `memory` and `cards` change no byte. Under `kind.KIND`, `stage.STAGE` and `vars` a profile may
 //! also change parameters (a dtype, a batch), which are in the key as everywhere. What a profile says wins
 //! over the stages, and arms of the matrix and `--set` win over it.
 
@@ -10,7 +10,9 @@ use super::{Device, Mistake, Span, settings};
 use crate::Registry;
 use crate::suggest::nearest;
 
-const SETTINGS: &[&str] = &["device", "threads", "memory", "vars", "stage", "kind"];
+const SETTINGS: &[&str] = &[
+    "device", "threads", "memory", "cards", "vars", "stage", "kind",
+];
 
 /// What the chosen profile says; nothing when none was chosen.
 #[derive(Default)]
@@ -21,6 +23,8 @@ pub(super) struct Profile<'t> {
     pub(super) threads: Option<usize>,
     /// Memory that all stages share, in bytes.
     pub(super) memory: Option<u64>,
+    /// Devices that all stages share, one for each process.
+    pub(super) cards: Option<usize>,
     /// Variables.
     pub(super) vars: DeTable<'t>,
     /// Parameters by stage.
@@ -103,7 +107,7 @@ pub(super) fn read<'t>(
 
 fn one<'t>(place: &str, mut table: DeTable<'t>, mistakes: &mut Vec<Mistake>) -> Profile<'t> {
     let (threads, memory) = (table.remove("threads"), table.remove("memory"));
-    let device = table.remove("device");
+    let (device, cards) = (table.remove("device"), table.remove("cards"));
     let mut inner = |name: &str| match table.remove(name) {
         None => DeTable::new(),
         Some(value) => {
@@ -142,6 +146,7 @@ fn one<'t>(place: &str, mut table: DeTable<'t>, mistakes: &mut Vec<Mistake>) -> 
         device: reader.device(device),
         threads: reader.threads(threads),
         memory: reader.memory(memory),
+        cards: reader.cards(cards),
         vars,
         stages,
         kinds,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::Registry;
 
-const RUN_SETTINGS: &[&str] = &["threads", "memory"];
+const RUN_SETTINGS: &[&str] = &["threads", "memory", "cards"];
 /// What chooses a profile among the changes.
 const PROFILE: &str = "profile=";
 
@@ -106,6 +106,8 @@ pub fn read(
     }
     settings.threads = made.profile.threads.or(settings.threads);
     settings.memory = made.profile.memory.or(settings.memory);
+    settings.cards = made.profile.cards.or(settings.cards);
+    settings.device = made.profile.device;
     let drafts = drafts(made.stages, registry, &sources, &mut mistakes);
     // What is wrong with the kind of such a stage is wrong where it is written.
     mistakes.retain(|mistake| match mistake {
@@ -341,6 +343,7 @@ fn unknown(
 
 fn run_settings(mut table: DeTable<'_>, mistakes: &mut Vec<Mistake>) -> RunSettings {
     let (threads, memory) = (table.remove("threads"), table.remove("memory"));
+    let cards = table.remove("cards");
     for (key, _) in &table {
         mistakes.push(unknown("setting", key.get_ref(), RUN_SETTINGS, key.span()));
     }
@@ -348,6 +351,8 @@ fn run_settings(mut table: DeTable<'_>, mistakes: &mut Vec<Mistake>) -> RunSetti
     RunSettings {
         threads: reader.threads(threads),
         memory: reader.memory(memory),
+        cards: reader.cards(cards),
+        device: None,
     }
 }
 

@@ -29,6 +29,11 @@ impl<'m> Reader<'m> {
         self.count("threads", value)
     }
 
+    /// `cards = 8`.
+    pub(super) fn cards(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<usize> {
+        self.count("cards", value)
+    }
+
     /// `shards = 4`.
     pub(super) fn shards(&mut self, value: Option<Spanned<DeValue<'_>>>) -> Option<usize> {
         self.count("shards", value)

@@ -4,6 +4,7 @@
 //! blocked rather than ready: its inputs may turn out to be bytes that the store knows. Planning
 //! writes nothing. Invariant: a plan names every stage once, in an order in which they can run.
 
+mod cards;
 mod cause;
 mod cost;
 pub mod graph;
@@ -19,6 +20,7 @@ use starling_cache::{ActionKey, ActionRecord, CacheError, KeyFields, Memo, Store
 use crate::Registry;
 use crate::pipeline::{Mistakes, Pipeline};
 
+pub use cards::{cards, unheeded};
 pub use cause::{Cause, Change, Field};
 pub use cost::{AtMost, Cost, Estimate};
 pub use history::{History, Nearest};

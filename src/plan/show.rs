@@ -310,6 +310,9 @@ pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
                 object["base"] = value!(stage.base);
                 object["point"] = value!(stage.point);
             }
+            if let Some(most) = super::cards::most(pipeline, stage) {
+                object["cards"] = value!(most);
+            }
             if let Some(first) = planned.same_as {
                 object["same-as"] = value!(pipeline.stages[first].name);
             }
@@ -339,10 +342,14 @@ pub fn json(pipeline: &Pipeline, plan: &Plan) -> Value {
             object
         })
         .collect();
-    value!({
+    let mut whole = value!({
         "pipeline": pipeline.file,
         "counts": count(pipeline, plan),
         "cost": plan.cost,
         "stages": stages,
-    })
+    });
+    if let Some(cards) = pipeline.settings.cards {
+        whole["cards"] = value!(cards);
+    }
+    whole
 }

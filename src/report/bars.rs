@@ -132,6 +132,7 @@ mod tests {
             attempt: 1,
             threads: 1,
             pid: 1,
+            card: None,
         });
         bars.report(&RunEvent::Stage {
             stage: "a".into(),

@@ -43,6 +43,9 @@ pub enum RunEvent {
         threads: usize,
         /// The worker's process.
         pid: u32,
+        /// The NVIDIA device that it has for itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        card: Option<String>,
     },
     /// The running stage tells something.
     Stage {

@@ -104,13 +104,13 @@ pub(crate) fn lines(event: &RunEvent, palette: Palette, width: usize) -> Vec<Str
             stage,
             key,
             attempt,
+            card,
             ..
         } => {
-            let figure = if *attempt > 1 {
-                format!("attempt {attempt}")
-            } else {
-                String::new()
-            };
+            let attempt = (*attempt > 1).then(|| format!("attempt {attempt}"));
+            let card = card.as_ref().map(|card| format!("card {card}"));
+            let figure = attempt.into_iter().chain(card);
+            let figure = figure.collect::<Vec<_>>().join(", ");
             act(Tone::Active, "Running", stage, key, &figure)
         }
         RunEvent::Stage { stage, what } => stage_line(stage, what, palette, width),

@@ -35,6 +35,8 @@ pub(crate) struct Errand {
     pub(crate) spec: Digest,
     pub(crate) lease: Lease,
     pub(crate) threads: usize,
+    /// Those of each worker.
+    pub(crate) each: usize,
     /// Bytes that it declared, at most what all stages share.
     pub(crate) memory: u64,
     pub(crate) cuda: bool,
@@ -48,6 +50,8 @@ pub(crate) struct Member {
     pub(crate) hand: Hand,
     pub(crate) attempt: u32,
     pub(crate) shard: Option<Shard>,
+    /// The card that it alone computes on.
+    pub(crate) card: Option<usize>,
     /// The line that runs it by hand.
     pub(crate) rerun: String,
     /// What a worker that takes one action after another answered.
@@ -84,6 +88,20 @@ impl Active {
 
     pub(crate) fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// The threads that it holds: where each worker has a card, those of the workers there are.
+    pub(crate) fn threads(&self) -> usize {
+        if self.members.iter().any(|m| m.card.is_some()) {
+            self.errand.each.saturating_mul(self.members.len())
+        } else {
+            self.errand.threads
+        }
+    }
+
+    /// The cards that its workers have.
+    pub(crate) fn cards(&self) -> impl Iterator<Item = usize> {
+        self.members.iter().filter_map(|m| m.card)
     }
 
     pub(crate) fn member(&mut self, id: WorkerId) -> Option<&mut Member> {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use starling_cache::Digest;
 use starling_contract::{Event, Level, Shard};
 
-use crate::run::process;
+use crate::run::{cards, process};
 
 /// The longest line that a worker may write, in bytes; a longer one is taken in pieces.
 const LINE_BYTES: u64 = 1 << 20;
@@ -60,6 +60,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) environment: &'a [(OsString, OsString)],
     /// Variables that only this worker may see.
     pub(crate) secrets: Vec<(String, OsString)>,
+    /// The only NVIDIA device that it may see; where there is none, its environment decides.
+    pub(crate) card: Option<&'a str>,
     pub(crate) store: &'a str,
     /// The action; none for a worker that is told later.
     pub(crate) work: Option<Work<'a>>,
@@ -107,6 +109,7 @@ impl Launch<'_> {
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .envs(self.secrets.iter().map(|(k, v)| (k, v)))
+            .envs(self.card.map(|card| (cards::VARIABLE, card)))
             // Kinds divide their work themselves; a library's own pool would change sums' order.
             .env("RAYON_NUM_THREADS", "1")
             .stdin(Stdio::piped())

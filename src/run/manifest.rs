@@ -46,6 +46,9 @@ pub struct Manifest<'a> {
     /// Memory that its stages shared, in bytes; 0 where the system does not tell.
     #[serde(default)]
     pub memory: u64,
+    /// The NVIDIA devices that its stages shared, one for each process; none where they were not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<String>,
     /// Begin, seconds since 1970.
     pub started_unix: f64,
     /// Wall time; none while it runs, or when it was killed.
@@ -123,6 +126,9 @@ pub struct Resources<'a> {
     /// Processes that shared its chunks, if it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
+    /// NVIDIA devices that it had at most, one for each process, where they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cards: Option<usize>,
     /// Seconds that an attempt might take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<f64>,
@@ -250,6 +256,7 @@ mod tests {
             machine: Machine::default(),
             threads: 2,
             memory: 5,
+            cards: vec!["0".into(), "3".into()],
             started_unix: 1.5,
             seconds: None,
             code: Some(0),

@@ -16,6 +16,7 @@
 
 mod active;
 mod again;
+mod cards;
 mod chunks;
 pub mod clock;
 pub mod compare;

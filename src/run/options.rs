@@ -14,6 +14,7 @@ use crate::run::display::Display;
 /// Names of environment variables that every worker may see; the command reads them, and besides only those that
 /// parameters name. None of them may change a byte of an output.
 pub const PASSED_ON: &[&str] = &[
+    "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "HF_ENDPOINT",
     "HF_HOME",
@@ -66,6 +67,8 @@ pub struct RunOptions {
     pub threads: Option<usize>,
     /// Memory that all running stages share, in bytes; overrides the pipeline's `memory`.
     pub memory: Option<u64>,
+    /// NVIDIA devices that all running stages share, each process with one of its own; overrides the pipeline's `cards`.
+    pub cards: Option<usize>,
     /// Whether stages that do not depend on a failed one still start.
     pub keep_going: bool,
     /// How long a stage has to stop once it was asked to.
@@ -91,6 +94,7 @@ impl RunOptions {
             environment: Vec::new(),
             threads: None,
             memory: None,
+            cards: None,
             keep_going: true,
             grace: Duration::from_secs(30),
             secrets: Secrets::default(),

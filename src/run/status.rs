@@ -45,6 +45,9 @@ pub struct RunningStage {
     pub started_unix: f64,
     /// Threads it may use.
     pub threads: usize,
+    /// The NVIDIA devices that its processes have, one each, where they are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cards: Vec<String>,
     /// Units done, once it told.
     pub done: Option<u64>,
     /// Units in all.
@@ -97,6 +100,7 @@ mod tests {
             key: ActionKey(Digest::of(b"")),
             started_unix: 100.0,
             threads: 1,
+            cards: vec![],
             done: Some(30),
             total: Some(120),
             unit: Some("rows".into()),

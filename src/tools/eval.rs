@@ -87,6 +87,7 @@ impl Arguments {
         Execution {
             threads: self.threads,
             memory: None,
+            cards: None,
             keep_going: true,
             retries: 3,
             paranoid: false,

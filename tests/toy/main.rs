@@ -8,6 +8,7 @@
 )]
 
 mod cached;
+mod cards;
 mod command;
 mod damage;
 mod disk;

@@ -10,15 +10,17 @@ use starling_cache::{CacheError, Memo, OutputRef};
 use super::{Engine, Stop};
 use crate::board;
 use crate::exit;
-use crate::pipeline::{Device, Keep, PipelineInput};
+use crate::pipeline::{Device, Keep, PipelineInput, PipelineStage};
+use crate::plan;
 use crate::report::{Cause, RunEvent, Summary};
+use crate::run::active::Active;
 use crate::run::display::{self, Display};
 use crate::run::machine::Machine;
 use crate::run::manifest::{Manifest, ManifestInput, ManifestStage, Resources, StageStatus};
 use crate::run::options::{RunError, RunOutcome};
 use crate::run::state::{Source, State};
 use crate::run::status::{RunningStage, Status};
-use crate::run::{clock, numerics};
+use crate::run::{cards, clock, numerics};
 
 /// How often the run says what it is at.
 const STATUS: Duration = Duration::from_secs(1);
@@ -124,7 +126,8 @@ impl Engine<'_> {
                     kind: self.pipeline.stages[index].kind.clone(),
                     key: active.errand.key,
                     started_unix: active.errand.started_unix,
-                    threads: active.errand.threads,
+                    threads: active.threads(),
+                    cards: self.card_names(active),
                     done: active.progress().map(|(done, ..)| done),
                     total: active.progress().map(|(_, total, _)| total),
                     unit: active.progress().map(|(.., unit)| unit.to_owned()),
@@ -146,6 +149,32 @@ impl Engine<'_> {
         };
         // Nothing depends on it; the next one comes soon.
         drop(status.write(self.store));
+    }
+
+    /// Says what is not as somebody wanted it: nothing computes on cards, or the environment hides some.
+    pub(super) fn tell_of_cards(&mut self) {
+        if let Some(text) = plan::unheeded(self.pipeline) {
+            self.reporter.report(&RunEvent::Notice { text });
+        }
+        let asked = self.options.cards.or(self.pipeline.settings.cards);
+        let all = self.cards.all().len();
+        let on_cards = |s: &PipelineStage| s.device == Device::Cuda;
+        let Some(asked) = asked.filter(|&asked| asked > all) else {
+            return;
+        };
+        if self.pipeline.stages.iter().any(on_cards) {
+            let text = format!(
+                "{asked} cards are asked for and {} shows {all}",
+                cards::VARIABLE
+            );
+            self.reporter.report(&RunEvent::Notice { text });
+        }
+    }
+
+    /// The cards that workers of a running stage have.
+    fn card_names(&self, active: &Active) -> Vec<String> {
+        let names = active.cards().filter_map(|card| self.cards.name(card));
+        names.map(str::to_owned).collect()
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -229,6 +258,7 @@ impl Engine<'_> {
             machine: Machine::of(&self.owner),
             threads: self.budget,
             memory: self.memory.unwrap_or(0),
+            cards: self.cards.all().to_vec(),
             started_unix: self.started_unix,
             seconds: code.map(|_| self.began.elapsed().as_secs_f64()),
             code,
@@ -273,6 +303,9 @@ impl Engine<'_> {
                 threads: self.threads_of(index),
                 memory: stage.memory,
                 shards: stage.shards,
+                cards: self
+                    .takes_cards(index)
+                    .then(|| self.shards_of(index).min(self.cards.all().len())),
                 time_limit: stage.time_limit.map(|limit| limit.as_secs_f64()),
                 keeps_digest_only: stage.keep == Keep::Digest,
             },

@@ -50,6 +50,7 @@ impl Engine<'_> {
             shard,
             rerun,
             answer,
+            card: _,
         } = member;
         if answer.is_some() && self.stop == Stop::No {
             self.idle.push(hand);

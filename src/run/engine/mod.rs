@@ -8,6 +8,7 @@
 mod account;
 mod conclude;
 mod hear;
+mod room;
 mod settle;
 mod signals;
 mod start;
@@ -24,6 +25,7 @@ use crate::board::Boards;
 use crate::pipeline::{Mistake, Mistakes, Pipeline};
 use crate::plan;
 use crate::report::{Reporter, RunEvent, StageTime};
+use crate::run::cards::{self, Cards};
 use crate::run::clock;
 use crate::run::hand::Hand;
 use crate::run::launch::WorkerId;
@@ -102,6 +104,8 @@ struct Engine<'a> {
     budget: usize,
     /// Memory that running stages share, in bytes; none where neither the author nor the system tells.
     memory: Option<u64>,
+    /// Devices that running stages share.
+    cards: Cards,
     states: Vec<State>,
     keys: Vec<Option<ActionKey>>,
     /// By which the snapshots of each stage are found.
@@ -160,6 +164,10 @@ impl<'a> Engine<'a> {
         }
         let threads = options.threads.or(pipeline.settings.threads);
         let memory = options.memory.or(pipeline.settings.memory);
+        let cards = options.cards.or(pipeline.settings.cards);
+        let visible = options.environment.iter();
+        let visible = visible.filter(|(name, _)| name == cards::VARIABLE);
+        let visible = visible.map(|(_, value)| value.as_os_str()).next_back();
         let started_unix = clock::now_unix();
         let owner = Owner::current();
         Self {
@@ -167,6 +175,7 @@ impl<'a> Engine<'a> {
             run: String::new(),
             budget: threads.unwrap_or_else(machine::cores).max(1),
             memory: memory.or_else(machine::memory),
+            cards: Cards::new(cards, visible),
             states: (0..count).map(|_| State::Waiting).collect(),
             keys: vec![None; count],
             lines: vec![None; count],
@@ -228,6 +237,7 @@ impl<'a> Engine<'a> {
             return Err(RunError::Pipeline(Box::new(Mistakes::new(sources, wrong))));
         }
         self.begun = true;
+        self.tell_of_cards();
         self.boards = Boards::new(self.store.run_folder(&self.run));
         if self.states.iter().any(|state| state.record().is_none()) {
             self.manifest(None).write(self.store)?;

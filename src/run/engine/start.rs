@@ -1,6 +1,5 @@
 //! Starting: what is ready and fits gets a lease, a spec and a worker.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use crate::run::launch::{Launch, Order, Work};
 use crate::run::options::{RunError, RunOptions};
 use crate::run::spec::{ActionSpec, SpecError, SpecExternal, SpecInput};
 use crate::run::state::{Source, State};
-use crate::run::{clock, scratch};
+use crate::run::{cards, clock, scratch};
 
 impl Engine<'_> {
     /// Starts stages while threads and devices last. One that turns out to be done already makes others
@@ -25,69 +24,19 @@ impl Engine<'_> {
     pub(super) fn start_what_fits(&mut self, memo: &mut Memo) -> Result<(), RunError> {
         loop {
             let fitting = |&index: &usize| self.fits(index);
-            let Some(index) = self.ready.iter().copied().find(fitting) else {
-                return Ok(());
-            };
+            let first = self.ready.iter().copied().find(fitting);
             if !self.may_start() {
                 return Ok(());
             }
-            self.start(index, memo)?;
+            match first {
+                Some(index) => self.start(index, memo)?,
+                // What is left of the cards goes to stages whose shards wait for some.
+                None => match self.widens() {
+                    Some(index) => self.send_next_shard(index, memo)?,
+                    None => return Ok(()),
+                },
+            }
         }
-    }
-
-    pub(super) fn threads_of(&self, index: usize) -> usize {
-        let asked = self.pipeline.stages[index].threads;
-        asked.unwrap_or(self.budget).clamp(1, self.budget)
-    }
-
-    /// What a stage declares; more than all stages share means that nothing else that declares any runs beside it.
-    pub(super) fn memory_of(&self, index: usize) -> u64 {
-        let asked = self.pipeline.stages[index].memory.unwrap_or(0);
-        self.memory.map_or(asked, |all| asked.min(all))
-    }
-
-    pub(super) fn fits(&self, index: usize) -> bool {
-        let active = || {
-            self.running.iter().filter_map(|&i| match &self.states[i] {
-                State::Running(active) => Some(&active.errand),
-                _ => None,
-            })
-        };
-        let threads: usize = active().map(|errand| errand.threads).sum();
-        let memory = active().fold(self.memory_of(index), |sum, errand| {
-            sum.saturating_add(errand.memory)
-        });
-        let cuda = self.pipeline.stages[index].device == Device::Cuda;
-        threads + self.threads_of(index) <= self.budget
-            && self.memory.is_none_or(|all| memory <= all)
-            && !(cuda && active().any(|errand| errand.cuda))
-            && self.is_first_of_line(index)
-    }
-
-    /// Whether no stage that goes the same way and stops elsewhere runs, or should go first because it stops earlier:
-    /// this one goes on from where that one stops, instead of doing the same beside it.
-    fn is_first_of_line(&self, index: usize) -> bool {
-        let kind = self.registry.get(&self.pipeline.stages[index].kind);
-        let Some(stop) = kind.and_then(|kind| kind.stops().first().copied()) else {
-            return true;
-        };
-        let State::Ready(action) = &self.states[index] else {
-            return true;
-        };
-        let same = |other: &ResolvedAction| other.line == action.line && other.key != action.key;
-        let end = |action: &ResolvedAction| {
-            let end = action.fields.params.get(stop);
-            end.and_then(serde_json::Value::as_u64).unwrap_or(u64::MAX)
-        };
-        let runs = self.running.iter().any(|&i| match &self.states[i] {
-            State::Running(active) => same(&active.errand.action),
-            _ => false,
-        });
-        let earlier = self.ready.iter().any(|&i| match &self.states[i] {
-            State::Ready(other) => same(other) && end(other) < end(action),
-            _ => false,
-        });
-        !runs && !earlier
     }
 
     pub(super) fn start(&mut self, index: usize, memo: &mut Memo) -> Result<(), RunError> {
@@ -149,28 +98,6 @@ impl Engine<'_> {
         self.launch(index, action, lease, memo)
     }
 
-    /// The numerics classes of what a stage would put side by side, if they differ and nobody said that they may.
-    fn mixed_classes(&self, index: usize) -> Option<String> {
-        let stage = &self.pipeline.stages[index];
-        let compares = self
-            .registry
-            .get(&stage.kind)
-            .is_some_and(|kind| kind.compares());
-        if !compares || self.options.mixed {
-            return None;
-        }
-        let mut classes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for input in &stage.inputs {
-            let record = self.states[input.stage].record()?;
-            let name = input.name.as_deref().unwrap_or(&input.port);
-            classes.entry(&record.numerics).or_default().push(name);
-        }
-        let told = classes
-            .iter()
-            .map(|(class, names)| format!("`{class}` ({})", names.join(", ")));
-        (classes.len() > 1).then(|| told.collect::<Vec<_>>().join(" and "))
-    }
-
     pub(super) fn tell_waiting(&mut self, index: usize, key: ActionKey) {
         if self.told.insert(index) {
             self.reporter.report(&RunEvent::Elsewhere {
@@ -203,14 +130,12 @@ impl Engine<'_> {
         memo: &mut Memo,
     ) -> Result<(), RunError> {
         let key = action.key;
-        let shards = self.pipeline.stages[index].shards.unwrap_or(1);
+        let shards = self.shards_of(index);
         let threads = self.threads_of(index);
         // Shards share the stage's threads; so many of them work at once.
-        let at_once = shards.min(threads);
-        let spec = match self
-            .spec(index, &action, threads / at_once)
-            .publish(self.store)
-        {
+        let at_once = self.at_once(index, threads);
+        let each = threads / at_once;
+        let spec = match self.spec(index, &action, each).publish(self.store) {
             Ok(spec) => spec,
             Err(SpecError::Store(error)) => return Err(error.into()),
             Err(error) => {
@@ -238,6 +163,7 @@ impl Engine<'_> {
             spec,
             lease,
             threads,
+            each,
             memory: self.memory_of(index),
             cuda: stage.device == Device::Cuda,
             started_unix: clock::now_unix(),
@@ -291,15 +217,19 @@ impl Engine<'_> {
         let log = self.store.attempt_log(&key, attempt);
         let stage = &self.pipeline.stages[index];
         let kind = self.registry.get(&stage.kind);
-        let light = shard.is_none() && kind.is_some_and(|kind| kind.light());
+        let light =
+            shard.is_none() && !self.takes_cards(index) && kind.is_some_and(|kind| kind.light());
         let secrets = match self.secrets(index) {
             Ok(secrets) => secrets,
             Err(missing) => return self.cannot_start(index, attempt, missing, memo),
         };
+        let card = self.takes_cards(index).then(|| self.next_card()).flatten();
+        let name = card.and_then(|card| self.cards.name(card));
         let launch = Launch {
             program: &self.options.program,
             environment: &self.options.environment,
             secrets,
+            card: name,
             store: &self.url,
             work: Some(Work {
                 spec: &spec,
@@ -314,7 +244,10 @@ impl Engine<'_> {
             attempt: attempt.saturating_add(1),
             shard: None,
         });
-        let rerun = command_line(self.options, &by_hand);
+        let mut rerun = command_line(self.options, &by_hand);
+        if let Some(name) = name {
+            rerun = format!("{}={} {rerun}", cards::VARIABLE, quoted(name));
+        }
         let hand = if light {
             self.light_hand(Order { spec, attempt, log })
         } else {
@@ -339,6 +272,9 @@ impl Engine<'_> {
             attempt,
             threads,
             pid: hand.pid(),
+            card: card
+                .and_then(|card| self.cards.name(card))
+                .map(str::to_owned),
         });
         self.at.insert(hand.id, index);
         if let State::Running(active) = &mut self.states[index] {
@@ -346,6 +282,7 @@ impl Engine<'_> {
                 hand,
                 attempt,
                 shard,
+                card,
                 rerun,
                 answer: None,
             });
@@ -367,6 +304,7 @@ impl Engine<'_> {
             program: &self.options.program,
             environment: &self.options.environment,
             secrets: Vec::new(),
+            card: None,
             store: &self.url,
             work: None,
             log: order.log.clone(),

@@ -7,7 +7,7 @@
 //!
 //! Nothing else in a pipeline can run a program. It is started without a shell, in an empty working folder, with an
 //! environment of its own: what `env` says, the values that `secret-env` names, `PATH`, `LD_LIBRARY_PATH`,
-//! `CUDA_VISIBLE_DEVICES`, `LANG=C.UTF-8`, `HOME` and `TMPDIR` in the working folder, and
+//! `CUDA_VISIBLE_DEVICES`, `CUDA_DEVICE_ORDER`, `LANG=C.UTF-8`, `HOME` and `TMPDIR` in the working folder, and
 //!
 //! | variable                  | holds                                                                    |
 //! |---------------------------|--------------------------------------------------------------------------|

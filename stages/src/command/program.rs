@@ -24,7 +24,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How much of the end of its words is kept for a message.
 const TAIL: usize = 2000;
 /// Variables that decide where a program runs and not what it computes.
-const PASSED_ON: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"];
+const PASSED_ON: [&str; 4] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+];
 
 /// Runs the program to its end.
 pub(super) fn run(params: &Params, context: &StageContext<'_>) -> Result<(), StageError> {
