@@ -152,6 +152,7 @@ fn fresh_is_resumed_for_every_method() {
     let policy = || vec![("model", model), ("prompts", rows)];
     for (name, extra) in [
         ("sim-rl", json!({})),
+        ("mini-batches", json!({"mini-batch": 2})),
         (
             "toolrl",
             json!({"reward": "toolrl", "estimator": "rloo", "kl-in": "reward", "kl-estimator": "k1"}),

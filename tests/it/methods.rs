@@ -101,6 +101,8 @@ inputs.prompts = "rows.rows"
 reward = "toolrl"
 estimator = "rloo"
 clip-high = 0.28
+mini-batch = 2
+optimizer.lr = 5e-3
 kl-in = "reward"
 kl-estimator = "k1"
 lora.rank = 4
@@ -226,6 +228,22 @@ fn every_method_runs_and_threads_change_no_byte() {
                 assert!(gap.abs() < 1e-4, "{stage}: {row}");
             }
         }
+    }
+    // Later steps on the same answers see a policy that has moved, and some tokens too far.
+    let rows = curve(&space, "one", "toolrl");
+    let all = |name: &str| {
+        rows.iter()
+            .filter_map(|r| r[name].as_f64())
+            .collect::<Vec<_>>()
+    };
+    assert!(all("steps").iter().any(|&n| n > 1.0), "{rows:?}");
+    assert!(all("clipped").iter().any(|&share| share > 0.0), "{rows:?}");
+    for row in curve(&space, "one", "luffy") {
+        assert_eq!(
+            row["clipped"].as_f64().unwrap_or(0.0),
+            0.0,
+            "one step moves nothing before it: {row}"
+        );
     }
     // Before the first update moves anything, policy and reference are one: the loss of a pair is ln 2.
     let first = &curve(&space, "one", "dpo")[0];

@@ -168,6 +168,10 @@ training_params! {
         /// Samples a prompt, the group; at least 2.
         #[serde(default = "defaults::samples")]
         samples: usize,
+        /// Prompts a step of the optimizer; all at once when left out. With fewer than `prompts` an update takes
+        /// several steps on the same answers, whose probabilities move under them: what `clip-ratio` bounds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mini_batch: Option<usize>,
         /// Most tokens of an answer, end token included.
         max_new_tokens: usize,
         /// Sampling temperature.
@@ -222,6 +226,13 @@ training_params! {
         /// When to stop, or to go back, before harm is done.
         #[serde(default)]
         guards: Guards,
+    }
+}
+
+impl Params {
+    /// Steps of the optimizer that so many groups take.
+    fn steps(&self, groups: usize) -> usize {
+        self.mini_batch.map_or(1, |size| groups.div_ceil(size))
     }
 }
 
@@ -301,6 +312,11 @@ impl Stage for Rl {
             p.samples > 1,
             "must be at least 2: a group is compared with itself",
         );
+        want(
+            "mini-batch",
+            p.mini_batch.is_none_or(|n| (1..=p.prompts).contains(&n)),
+            "must be at least 1 and not above `prompts`",
+        );
         want("max-new-tokens", p.max_new_tokens > 0, "must be at least 1");
         want("temperature", p.temperature > 0.0, "must be above 0");
         want("clip-ratio", p.clip_ratio > 0.0, "must be above 0");
@@ -362,7 +378,8 @@ impl Stage for Rl {
         };
         let mut sampler = Sampler::new(&p, &all, &tokenizer, model.ends(), traces.as_ref());
         let learner = Learner::new(&p, reference);
-        let training = p.training(p.guards.rules());
+        let mut training = p.training(p.guards.rules());
+        training.steps = p.steps(p.prompts) as u64;
         let curve = context.output("curve");
         let threads = context.threads();
         let log = match p.keep_rollouts {

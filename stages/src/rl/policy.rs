@@ -58,6 +58,7 @@ impl<'a> Learner<'a> {
             sample.advantage =
                 Some(advantages.iter().sum::<f64>() / advantages.len().max(1) as f64);
         }
+        batch.ends = self.ends(&groups);
         let in_loss = reference.filter(|_| self.p.kl_in == KlPlace::Loss);
         batch.sequences = members
             .iter()
@@ -75,6 +76,15 @@ impl<'a> Learner<'a> {
             })
             .collect();
         Ok(batch)
+    }
+
+    /// Where each step of the optimizer ends among the members: whole groups, in steps as even as they can be.
+    fn ends(&self, groups: &[Group]) -> Vec<usize> {
+        let steps = self.p.steps(groups.len());
+        let members = |n: usize| groups[..n].iter().map(|g| g.members.len()).sum();
+        (1..=steps)
+            .map(|step| members(step * groups.len() / steps))
+            .collect()
     }
 
     fn settings(&self) -> PolicySettings {

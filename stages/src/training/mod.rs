@@ -62,6 +62,8 @@ pub(crate) struct Batch {
     pub(crate) read_tokens: u64,
     /// Every answer that was sampled for it, where these are kept.
     pub(crate) samples: Vec<Sample>,
+    /// Where in `sequences` each step of the optimizer ends; none for one step over all.
+    pub(crate) ends: Vec<usize>,
 }
 
 impl Batch {
@@ -73,11 +75,26 @@ impl Batch {
             generated_tokens: 0,
             read_tokens: 0,
             samples: Vec::new(),
+            ends: Vec::new(),
         }
     }
 }
 
 impl Batch {
+    /// The sequences of each step of the optimizer.
+    fn steps(&self) -> impl Iterator<Item = &[Sequence]> {
+        let whole = [self.sequences.len()];
+        let ends = match &self.ends[..] {
+            [] => whole.to_vec(),
+            ends => ends.to_vec(),
+        };
+        ends.into_iter().scan(0, |begin, end| {
+            let step = self.sequences.get(*begin..end)?;
+            *begin = end;
+            Some(step)
+        })
+    }
+
     fn is_policy(&self) -> bool {
         let first = self.sequences.first();
         first.is_some_and(|s| matches!(s.loss, LossTarget::Policy(_)))

@@ -101,6 +101,7 @@ macro_rules! training_params {
             fn training(&self, rules: $crate::training::Rules) -> $crate::training::Training<'_> {
                 $crate::training::Training {
                     updates: self.updates,
+                    steps: 1,
                     stop_after: self.stop_after,
                     optimizer: &self.optimizer,
                     how: self.how(),

@@ -7,7 +7,7 @@ use starling_contract::{StageContext, StageError};
 use starling_lm::LmError;
 use starling_lm::load::Checkpoint;
 use starling_lm::place::{Place, Trainer};
-use starling_lm::train::TrainConfig;
+use starling_lm::train::{TrainConfig, UpdateStats};
 
 use super::good::Good;
 use super::guards::{Rules, Then, Trip};
@@ -23,6 +23,8 @@ use crate::samples::Log;
 pub(crate) struct Training<'a> {
     /// Updates in all: the schedule's horizon.
     pub(crate) updates: u64,
+    /// Steps of the optimizer in an update, at most.
+    pub(crate) steps: u64,
     /// Where to stop, if before that.
     pub(crate) stop_after: Option<u64>,
     /// How weights move.
@@ -170,7 +172,10 @@ impl Training<'_> {
             adamw: self.optimizer.adamw(),
             chunk_tokens: self.chunk_tokens,
             threads,
-            ..TrainConfig::new(self.optimizer.schedule(self.updates))
+            ..TrainConfig::new(
+                self.optimizer
+                    .schedule(self.updates.saturating_mul(self.steps)),
+            )
         };
         let config = self.how.apply(config)?;
         let weights = std::mem::take(&mut checkpoint.weights);
@@ -372,17 +377,38 @@ fn learn(
         row.insert("skipped".to_owned(), true.into());
         return Ok(());
     }
-    let stats = trainer.update(&batch.sequences)?;
-    counts.trained_tokens += stats.tokens as u64;
-    row.insert("loss".to_owned(), stats.loss.into());
-    row.insert("grad_norm".to_owned(), stats.grad_norm.into());
-    row.insert("lr".to_owned(), stats.rate.into());
+    let mut all = Vec::new();
+    for step in batch.steps() {
+        let stats = trainer.update(step)?;
+        counts.trained_tokens += stats.tokens as u64;
+        all.push(stats);
+    }
+    let norm = all.iter().map(|s| s.grad_norm).fold(0.0, f64::max);
+    row.insert("loss".to_owned(), mean(&all, |s| s.loss).into());
+    row.insert("grad_norm".to_owned(), norm.into());
+    row.insert("lr".to_owned(), all.last().map(|s| s.rate).into());
+    if all.len() > 1 {
+        row.insert("steps".to_owned(), all.len().into());
+    }
     if batch.is_policy() {
-        row.insert("clipped".to_owned(), stats.policy.clipped.into());
-        // What the sampler and the trainer think of the same tokens: rounding, when all is well.
-        row.insert("sampler_gap".to_owned(), stats.policy.moved.into());
+        let clipped = mean(&all, |s| s.policy.clipped);
+        row.insert("clipped".to_owned(), clipped.into());
+        // What the sampler and the trainer think of the same tokens: rounding, when all is well. Later steps see a
+        // policy that has moved.
+        let gap = all.first().map(|s| s.policy.moved);
+        row.insert("sampler_gap".to_owned(), gap.into());
     }
     Ok(())
+}
+
+/// The mean of a figure over the positions of all steps.
+fn mean(steps: &[UpdateStats], figure: impl Fn(&UpdateStats) -> f64) -> f64 {
+    if let [one] = steps {
+        return figure(one);
+    }
+    let positions: usize = steps.iter().map(|s| s.positions).sum();
+    let sum: f64 = steps.iter().map(|s| figure(s) * s.positions as f64).sum();
+    sum / positions.max(1) as f64
 }
 
 fn figure(row: &Map<String, Value>) -> String {
