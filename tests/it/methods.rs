@@ -379,6 +379,63 @@ fn answers_are_kept(space: &Space) {
     }
 }
 
+/// Each guard of `rl`, provoked: its words in the message, and where it stands.
+const GUARDS: [(&str, &str, &str); 5] = [
+    (
+        "guards.entropy = { limit = 7.0, patience = 2 }",
+        "guard `entropy`: `entropy` was below 7 for 2 updates in a row",
+        "groups_kept",
+    ),
+    (
+        "guards.kl = { limit = 1e-6, patience = 1, then = \"roll-back\" }\noptimizer.lr = 1e-2\n\
+         guards.roll-back = { every = 1, most = 1 }",
+        "after 1 roll-back: guard `kl`: `kl_reference` was above 0.000001 for 1 update in a row",
+        "reward",
+    ),
+    (
+        "filter = { low = 0.98, high = 0.981 }\nguards.no-groups.patience = 2",
+        "guard `no-groups`: `groups_kept` was nothing for 2 updates in a row, 0.0000 at update 2",
+        "groups 4.0000",
+    ),
+    (
+        "temperature = 1e-4\nguards.no-advantages.patience = 3",
+        "guard `no-advantages`: `groups_equal` was all of `groups` for 3 updates in a row, 4.0000 at update 3",
+        "groups_kept 0.0000",
+    ),
+    (
+        "optimizer = { lr = 1e38, warm-up = 0.0, clip = 1e30 }",
+        "guard `non-finite`:",
+        "lower `optimizer.lr` (now 1000",
+    ),
+];
+
+#[test]
+fn every_guard_stops_with_its_numbers() {
+    let space = Space::new();
+    let mut text = BEGINNING.to_owned();
+    for (at, (settings, ..)) in GUARDS.iter().enumerate() {
+        text.push_str(&format!(
+            "\n[stage.guarded-{at}]\nkind = \"rl\"\ninputs.model = \"teacher.model\"\ninputs.prompts = \"rows.rows\"\n\
+             updates = 12\nprompts = 4\nsamples = 4\nmax-new-tokens = 48\n{settings}\n"
+        ));
+    }
+    space.write("p.toml", &text);
+    let said = space.starling("run p.toml");
+    assert_eq!(said.code, 4, "{}", said.all());
+    for (at, (_, words, numbers)) in GUARDS.iter().enumerate() {
+        let stage = format!("error: stage `guarded-{at}`");
+        let found = said
+            .stderr
+            .split("error: ")
+            .find(|part| format!("error: {part}").starts_with(&stage));
+        let part = found.unwrap_or_else(|| panic!("{stage}: {}", said.all()));
+        assert!(
+            part.contains(words) && part.contains(numbers),
+            "{words}: {part}"
+        );
+    }
+}
+
 #[test]
 fn what_contradicts_itself_is_said() {
     let space = Space::new();

@@ -25,7 +25,7 @@ pub(super) struct Guards {
     grad_norm: Option<Bound>,
     /// Updates in a row without any group that is accepted: rewards were equal, or `filter` took none.
     no_groups: Streak,
-    /// Updates in a row with groups whose advantages are all 0.
+    /// Updates in a row in which the rewards of every group are equal, so that all advantages are 0.
     no_advantages: Streak,
     /// How training is rolled back.
     roll_back: RollBack,
@@ -67,12 +67,14 @@ impl Guards {
         list.push(self.no_groups.rule(
             "no-groups",
             "groups_kept",
+            Test::Zero,
             "start from a model that sometimes succeeds, raise `samples` or `temperature`, or raise `filter.rounds`",
         ));
         list.push(self.no_advantages.rule(
             "no-advantages",
-            "advantage",
-            "let `filter` leave out groups whose rewards are equal, or raise `samples` or `temperature`",
+            "groups_equal",
+            Test::All("groups"),
+            "start from a model that sometimes succeeds, or raise `samples` or `temperature`",
         ));
         Rules {
             list,

@@ -166,17 +166,18 @@ impl Bound {
 }
 
 impl Streak {
-    /// The rule that a figure must not be 0 for so long.
+    /// The rule that a figure must not be this for so long.
     pub(crate) fn rule(
         &self,
         name: &'static str,
         figure: &'static str,
+        test: Test,
         advice: &'static str,
     ) -> Rule {
         Rule {
             name,
             figure,
-            test: Test::Zero,
+            test,
             patience: self.patience,
             then: self.then,
             advice,
@@ -194,15 +195,18 @@ pub(crate) enum Test {
     Below(f64),
     /// 0.
     Zero,
+    /// As much as this other figure.
+    All(&'static str),
 }
 
 impl Test {
-    fn crossed(self, value: f64) -> bool {
+    fn crossed(self, value: f64, figure: &dyn Fn(&str) -> Option<f64>) -> bool {
         value.is_nan()
             || match self {
                 Self::Above(limit) => value > limit,
                 Self::Below(limit) => value < limit,
                 Self::Zero => value.abs() <= 0.0,
+                Self::All(whole) => figure(whole).is_some_and(|whole| value >= whole),
             }
     }
 
@@ -211,6 +215,7 @@ impl Test {
             Self::Above(limit) => format!("above {limit}"),
             Self::Below(limit) => format!("below {limit}"),
             Self::Zero => "nothing".to_owned(),
+            Self::All(whole) => format!("all of `{whole}`"),
         }
     }
 }
@@ -287,7 +292,7 @@ impl Rules {
         );
         let finite = |rule: &Rule| match rule.test {
             Test::Above(limit) | Test::Below(limit) => limit.is_finite(),
-            Test::Zero => true,
+            Test::Zero | Test::All(_) => true,
         };
         want(self.list.iter().all(finite), "`limit` must be finite");
         let RollBack { every, most, rate } = self.roll_back;
@@ -323,7 +328,7 @@ impl Rules {
             let Some(value) = figure(rule.figure).filter(|_| rule.after == after) else {
                 continue;
             };
-            *streak = if rule.test.crossed(value) {
+            *streak = if rule.test.crossed(value, figure) {
                 *streak + 1
             } else {
                 0
@@ -400,6 +405,35 @@ mod tests {
         assert_eq!(
             trip.message,
             "guard `entropy`: `entropy` was below 0.1 for 3 updates in a row, 0.0100 at update 6"
+        );
+    }
+
+    #[test]
+    fn what_may_not_be_all_of_another_figure_may_be_part_of_it() {
+        let streak = Streak {
+            patience: 2,
+            then: Then::Stop,
+        };
+        let test = Test::All("groups");
+        let rules = Rules {
+            list: vec![streak.rule("no-advantages", "groups_equal", test, "")],
+            ..Rules::default()
+        };
+        let mut streaks = Vec::new();
+        let mut see = |equal: f64| {
+            let figure = |name: &str| match name {
+                "groups_equal" => Some(equal),
+                "groups" => Some(8.0),
+                _ => None,
+            };
+            rules.see(&mut streaks, 0, false, &figure)
+        };
+        assert!(see(8.0).is_none() && see(7.0).is_none() && see(8.0).is_none());
+        let trip = see(8.0).expect("two in a row");
+        assert_eq!(
+            trip.message,
+            "guard `no-advantages`: `groups_equal` was all of `groups` for 2 updates in a row, 8.0000 at update 1 \
+             (groups 8.0000)"
         );
     }
 
