@@ -4,7 +4,7 @@
 //! rows (beside the parameters where no input holds the rows), without the parameters that change no chunk, and with the numerics class, so that a stage never gathers
 //! chunks of two classes. Its kind is the stage's with `#chunk` after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +24,19 @@ pub const CHUNK_KIND: &str = "#chunk";
 /// The one output of a chunk.
 const OUTPUT: &str = "chunk";
 
+/// The file of an attempt that names the chunks that it gathered.
+const ASKED: &str = "chunks.json";
+
+/// Lets go of the chunks that a result was gathered from.
+pub(crate) fn retire(store: &dyn Store, record: &ActionRecord) -> Result<(), CacheError> {
+    let bytes = store.attempt(&record.key, record.attempt, ASKED)?;
+    let keys = bytes.and_then(|bytes| serde_json::from_slice::<Vec<ActionKey>>(&bytes).ok());
+    for key in keys.unwrap_or_default() {
+        store.remove_action(&key)?;
+    }
+    Ok(())
+}
+
 /// Keeps and finds the chunks of one stage.
 pub(crate) struct ChunkStore<'a> {
     pub(crate) store: &'a dyn Store,
@@ -36,6 +49,8 @@ pub(crate) struct ChunkStore<'a> {
     pub(crate) folder: PathBuf,
     /// When the work on the next chunk to be kept began.
     pub(crate) since: Mutex<Instant>,
+    /// The chunks that the stage asked for.
+    pub(crate) asked: Mutex<BTreeSet<ActionKey>>,
 }
 
 /// A chunk's result, kept.
@@ -73,6 +88,8 @@ impl ChunkStore<'_> {
     /// The result of a chunk, placed for reading, if the store has it.
     pub(crate) fn find(&self, chunk: &Chunk<'_>) -> Result<Option<PathBuf>, CacheError> {
         let key = self.fields(chunk).action_key();
+        let asked = self.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).insert(key);
         let Some(record) = self.store.action(&key)? else {
             return Ok(None);
         };
@@ -80,6 +97,17 @@ impl ChunkStore<'_> {
             Err(error) if error.is_lost_blob() => Ok(None),
             placed => placed,
         }
+    }
+
+    /// Leaves with the attempt which chunks its result was gathered from.
+    pub(crate) fn write_asked(&self, key: &ActionKey) -> Result<(), CacheError> {
+        let asked = self.asked.lock();
+        let asked = asked.unwrap_or_else(PoisonError::into_inner);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(&*asked).unwrap_or_default();
+        self.store.put_attempt(key, self.attempt, ASKED, &bytes)
     }
 
     fn place(&self, key: &ActionKey, record: &ActionRecord) -> Result<Option<PathBuf>, CacheError> {

@@ -86,6 +86,12 @@ impl<'a> WorkerHost<'a> {
         }
     }
 
+    /// Leaves with the attempt at `key` which chunks it gathered.
+    pub(crate) fn write_chunks(&self, key: &ActionKey) -> Result<(), CacheError> {
+        let chunks = self.chunks.as_ref();
+        chunks.map_or(Ok(()), |chunks| chunks.write_asked(key))
+    }
+
     /// Lets the stage keep the results of its chunks.
     pub(crate) fn with_chunks(self, chunks: ChunkStore<'a>) -> Self {
         Self {

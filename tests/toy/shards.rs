@@ -153,3 +153,24 @@ fn an_interrupt_keeps_the_chunks_that_are_done() {
     space.complete("s");
     assert_eq!(chunks(&space, "s"), 10);
 }
+
+#[test]
+fn chunks_go_with_the_result_that_keeps_its_digest_only() {
+    let after = "[stage.after]\nkind = \"toy-copy\"\ntext = \"x\"\ninputs.rows = \"map.rows\"";
+    let space = Space::new(&pipeline(&format!("keep = \"digest\"\n\n{after}")));
+    space.complete("s");
+    assert_eq!(chunks(&space, "s"), 0);
+    // Until the bytes are collected another reader finds them; the chunks stay away.
+    space.write(&pipeline(&format!(
+        "keep = \"digest\"\n\n{}",
+        after.replace("\"x\"", "\"y\"")
+    )));
+    assert_eq!(space.complete("s").started(), ["after"]);
+    assert_eq!(chunks(&space, "s"), 0);
+    // What others keep is theirs.
+    space.write(&pipeline(&format!("salt = \"kept\"\n\n{after}")));
+    space.complete("s");
+    assert_eq!(chunks(&space, "s"), 10);
+    space.complete("s");
+    assert_eq!(chunks(&space, "s"), 10);
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use starling_cache::{CacheError, Memo, OutputRef};
+use starling_contract::Determinism;
 
 use super::{Engine, Stop};
 use crate::board;
@@ -20,7 +21,7 @@ use crate::run::manifest::{Manifest, ManifestInput, ManifestStage, Resources, St
 use crate::run::options::{RunError, RunOutcome};
 use crate::run::state::{Source, State};
 use crate::run::status::{RunningStage, Status};
-use crate::run::{cards, clock, numerics};
+use crate::run::{cards, chunks, clock, numerics};
 
 /// How often the run says what it is at.
 const STATUS: Duration = Duration::from_secs(1);
@@ -84,7 +85,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets go of the bytes of stages that keep digests only, once all that reads them is done.
+    /// Lets go of the bytes of stages that keep digests only, once all that reads them is done, and of the chunks that
+    /// they were gathered from, unless nobody could make them again.
     fn retire(&self) -> Result<(), RunError> {
         for (index, stage) in self.pipeline.stages.iter().enumerate() {
             let readers = &self.readers[index];
@@ -96,8 +98,13 @@ impl Engine<'_> {
                 && let Some(record) = self.states[index].record()
             {
                 match self.store.retire_action(&record.key) {
-                    Err(CacheError::ReadOnly { .. }) => {}
+                    Err(CacheError::ReadOnly { .. }) => continue,
                     retired => retired?,
+                }
+                let kind = self.registry.get(&stage.kind);
+                let again = kind.map(|kind| kind.determinism(&stage.params));
+                if again.is_some_and(|again| again != Determinism::None) {
+                    chunks::retire(self.store, record)?;
                 }
             }
         }

@@ -100,6 +100,7 @@ impl Attempt<'_> {
                 shard: self.shard,
                 folder: scratch.part("resume"),
                 since: Mutex::new(self.began),
+                asked: Mutex::default(),
             })
         };
         let result = match self.run_kind(&host, &scratch) {
@@ -193,6 +194,8 @@ impl Attempt<'_> {
         if self.beside {
             return put_again(self.store, &record).map_err(|e| End::of_store(&e));
         }
+        host.write_chunks(&self.key)
+            .map_err(|e| End::of_store(&e))?;
         let creation = self
             .store
             .create_action(&self.key, &record)

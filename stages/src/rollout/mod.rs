@@ -297,14 +297,14 @@ impl Stage for RolloutKind {
         complaints
     }
 
-    /// Every answer as long as it may be, with the ids of a vocabulary of 2¹⁸; texts are left out, they are short beside
-    /// the numbers.
+    /// Every answer as long as it may be, with the ids of a vocabulary of 2¹⁸, in the result and in the chunks that it is
+    /// gathered from; texts are left out, they are short beside the numbers.
     fn most_bytes(p: &Params) -> Option<u64> {
         let top = match p.top_k {
             0 => 0,
             k => Codec::new(k, 1 << 18).row_bytes(),
         };
-        let token = size_of::<u32>() + size_of::<f32>() + top;
+        let token = 2 * (size_of::<u32>() + size_of::<f32>() + top);
         let answers = p.prompts?.checked_mul(p.samples)?;
         u64::try_from(answers.checked_mul(p.max_new_tokens)?.checked_mul(token)?).ok()
     }
