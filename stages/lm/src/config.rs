@@ -175,7 +175,7 @@ impl ModelConfig {
     /// [`LmError::Config`] for text that is not JSON or a model that this crate does not compute.
     pub fn from_json(text: &str) -> Result<Self, LmError> {
         let value: Value = serde_json::from_str(text)
-            .map_err(|error| LmError::Config(format!("config.json: {error}")))?;
+            .map_err(|error| LmError::Config(format!("not JSON: {error}")))?;
         Self::try_from(value)
     }
 
@@ -295,9 +295,13 @@ impl Fields<'_> {
             .into_iter()
             .find(|one| name == Some(one.class_name()) || name == Some(one.model_type()))
             .ok_or_else(|| {
-                LmError::Config(format!(
-                    "architecture {name:?} is none of Qwen3ForCausalLM, Qwen2ForCausalLM, LlamaForCausalLM"
-                ))
+                let known = "Qwen3ForCausalLM, Qwen2ForCausalLM, LlamaForCausalLM";
+                LmError::Config(match name {
+                    Some(name) => format!("architecture `{name}` is none of {known}"),
+                    None => {
+                        format!("neither `architectures` nor `model_type` names one of {known}")
+                    }
+                })
             })
     }
 

@@ -57,8 +57,12 @@ impl Checkpoint {
     /// [`LmError::Io`] for a file that cannot be read, [`LmError::Config`] for a model that this crate does not
     /// compute, [`LmError::Tensor`] with the file for weights that are damaged, missing or of another shape.
     pub fn load(folder: &Path) -> Result<Self, LmError> {
-        let text = files::read_text(&folder.join(CONFIG_FILE))?;
-        let mut config = ModelConfig::from_json(&text)?;
+        let path = folder.join(CONFIG_FILE);
+        let text = files::read_text(&path)?;
+        let mut config = ModelConfig::from_json(&text).map_err(|error| match error {
+            LmError::Config(reason) => LmError::Config(format!("{}: {reason}", path.display())),
+            other => other,
+        })?;
         let files = files::companions(folder)?;
         if let Some(bytes) = files.get(GENERATION_FILE) {
             for id in generation_ends(bytes, &folder.join(GENERATION_FILE))? {

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
 use serde_json::{Value, json};
 
 use super::files;
@@ -92,6 +93,36 @@ impl Default for SaveOptions {
     }
 }
 
+/// What is wrong with a file that cannot be read: the first tensor that it is cut in, where that is the fault.
+fn damaged(path: &Path, bytes: &[u8], error: &SafeTensorError) -> LmError {
+    let size = bytes.len() as u64;
+    let header = bytes.first_chunk().map(|word| u64::from_le_bytes(*word));
+    let begin = header.and_then(|length| length.checked_add(8));
+    let whole = begin.filter(|begin| *begin <= size);
+    let tensors = whole.and_then(|begin| {
+        let text = bytes.get(8..usize::try_from(begin).ok()?)?;
+        serde_json::from_slice::<BTreeMap<String, Value>>(text).ok()
+    });
+    let ends = tensors.iter().flatten().filter_map(|(name, about)| {
+        let end = about.get("data_offsets")?.get(1)?.as_u64()?;
+        Some((end.checked_add(begin?)?, name))
+    });
+    match ends.filter(|(end, _)| *end > size).min() {
+        Some((end, name)) => LmError::Tensor {
+            file: Some(path.to_owned()),
+            name: name.clone(),
+            reason: format!("ends at byte {end}, and the file has {size}: it is cut"),
+        },
+        None => LmError::Io {
+            path: path.to_owned(),
+            source: std::io::Error::new(
+                ErrorKind::InvalidData,
+                format!("{error}: not a whole safetensors file of {size} bytes"),
+            ),
+        },
+    }
+}
+
 /// Reads the weights of a folder and checks them against the configuration. Tensors that others make redundant (a
 /// tied head, RoPE tables) are left out.
 pub(super) fn load(folder: &Path, config: &ModelConfig) -> Result<Weights, LmError> {
@@ -100,8 +131,8 @@ pub(super) fn load(folder: &Path, config: &ModelConfig) -> Result<Weights, LmErr
     let mut sources: BTreeMap<String, PathBuf> = BTreeMap::new();
     for path in weight_files(folder)? {
         let bytes = std::fs::read(&path).map_err(LmError::io(&path))?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| LmError::Config(format!("{}: {error}", path.display())))?;
+        let file =
+            SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, &bytes, &error))?;
         for (name, view) in file.iter() {
             if is_redundant(name, config) {
                 continue;

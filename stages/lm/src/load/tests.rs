@@ -295,6 +295,56 @@ fn a_cut_file_is_an_error_that_names_it() {
     }
 }
 
+#[test]
+fn a_cut_safetensors_file_is_an_error_that_names_file_and_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(Architecture::Qwen3);
+    saved.save(folder.path(), SaveOptions::default()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let error = |length: usize| {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = Checkpoint::load(folder.path()).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        format!("{error} {}", cause.unwrap_or_default())
+    };
+    for length in (0..header).step_by(97).chain([7, 8, header - 1]) {
+        let message = error(length);
+        assert!(message.contains("model.safetensors"), "{length}: {message}");
+    }
+    for length in (header..whole.len()).step_by(9973).chain([whole.len() - 1]) {
+        let message = error(length);
+        assert!(
+            message.starts_with("tensor `") && message.contains("it is cut"),
+            "{length}: {message}"
+        );
+        assert!(message.contains("model.safetensors"), "{length}: {message}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_an_error_that_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = checkpoint(Architecture::Qwen3);
+    saved.save(folder.path(), SaveOptions::default()).unwrap();
+    let path = folder.path().join("config.json");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    for (from, to, words) in [
+        (
+            "Qwen3ForCausalLM",
+            "MambaForCausalLM",
+            "architecture `MambaForCausalLM` is none of",
+        ),
+        ("{", "", "not JSON"),
+    ] {
+        std::fs::write(&path, whole.replacen(from, to, 1)).unwrap();
+        let message = Checkpoint::load(folder.path()).unwrap_err().to_string();
+        let named = message.contains(&path.display().to_string());
+        assert!(named && message.contains(words), "{message}");
+    }
+}
+
 mod damage {
     use proptest::prelude::*;
 
