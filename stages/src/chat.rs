@@ -86,9 +86,18 @@ impl Calls {
     }
 }
 
-/// An error of the language-model crate as a stage's failure.
-pub(crate) fn lm(error: impl std::fmt::Display) -> StageError {
-    StageError::failed(error.to_string())
+/// An error of the language-model crate as a stage's failure, with the causes that it does not tell itself.
+pub(crate) fn lm(error: impl std::error::Error) -> StageError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text.push_str(&format!(": {reason}"));
+        }
+        cause = error.source();
+    }
+    StageError::failed(text)
 }
 
 /// The tokenizer in `folder`.
