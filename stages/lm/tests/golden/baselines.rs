@@ -34,7 +34,7 @@ fn run_gkd<T: Real>(case: &Case, tolerance: f64) {
 
 #[test]
 fn golden_star_gkd() {
-    let cases = cases("star/baselines", "gkd-");
+    let cases = cases("star/baselines", "gkd");
     for case in &cases {
         run_gkd::<f64>(case, EXACT);
         run_gkd::<f32>(case, SHORT);
@@ -44,7 +44,7 @@ fn golden_star_gkd() {
 
 #[test]
 fn golden_star_luffy() {
-    let cases = cases("star/baselines", "luffy-");
+    let cases = cases("star/baselines", "luffy");
     for case in &cases {
         let settings = LuffySettings {
             gamma: case.number("gamma"),
@@ -76,7 +76,7 @@ fn golden_star_luffy() {
 
 #[test]
 fn golden_star_dpo() {
-    let cases = cases("star/baselines", "dpo-");
+    let cases = cases("star/baselines", "dpo");
     for case in &cases {
         let logps = case.tensor("logps");
         let pairs = logps.shape[1];
