@@ -238,12 +238,9 @@ fn every_method_runs_and_threads_change_no_byte() {
     };
     assert!(all("steps").iter().any(|&n| n > 1.0), "{rows:?}");
     assert!(all("clipped").iter().any(|&share| share > 0.0), "{rows:?}");
+    // One step moves nothing before it.
     for row in curve(&space, "one", "luffy") {
-        assert_eq!(
-            row["clipped"].as_f64().unwrap_or(0.0),
-            0.0,
-            "one step moves nothing before it: {row}"
-        );
+        assert!(row["clipped"].as_f64().unwrap_or(0.0) <= 0.0, "{row}");
     }
     // Before the first update moves anything, policy and reference are one: the loss of a pair is ln 2.
     let first = &curve(&space, "one", "dpo")[0];
