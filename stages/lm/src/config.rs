@@ -107,6 +107,11 @@ impl ModelConfig {
         self.num_key_value_heads * self.head_dim
     }
 
+    /// Width of queries, keys and values together, as one projection makes them.
+    pub fn projected_size(&self) -> usize {
+        self.query_size() + 2 * self.key_size()
+    }
+
     /// Checks that the sizes fit each other.
     ///
     /// # Errors

@@ -67,6 +67,16 @@ impl Place {
     }
 }
 
+/// The same expression for a model on either place.
+macro_rules! on_either {
+    ($model:expr, $name:ident => $does:expr) => {
+        match $model {
+            Self::Cpu($name) => $does,
+            Self::Cuda($name) => $does,
+        }
+    };
+}
+
 /// A model ready to generate.
 #[derive(Debug)]
 pub enum Generator {
@@ -109,10 +119,7 @@ impl Generator {
 
     /// The configuration of the model.
     pub fn config(&self) -> &ModelConfig {
-        match self {
-            Self::Cpu(generator) => generator.config(),
-            Self::Cuda(generator) => generator.config(),
-        }
+        on_either!(self, generator => generator.config())
     }
 
     /// What is wrong with a prompt, if anything.
@@ -324,10 +331,7 @@ impl Trainer {
     /// # Errors
     /// As there, and [`LmError::Device`] when the device fails.
     pub fn update(&mut self, sequences: &[Sequence]) -> Result<UpdateStats, LmError> {
-        match self {
-            Self::Cpu(trainer) => trainer.update(sequences),
-            Self::Cuda(trainer) => trainer.update(sequences),
-        }
+        on_either!(self, trainer => trainer.update(sequences))
     }
 
     /// The weights as they are now.
@@ -335,26 +339,17 @@ impl Trainer {
     /// # Errors
     /// [`LmError`] when they cannot be read.
     pub fn weights(&self) -> Result<Weights, LmError> {
-        match self {
-            Self::Cpu(trainer) => trainer.weights(),
-            Self::Cuda(trainer) => trainer.weights(),
-        }
+        on_either!(self, trainer => trainer.weights())
     }
 
     /// From now on the learning rate is the schedule's times this.
     pub fn scale_rate(&mut self, scale: f64) {
-        match self {
-            Self::Cpu(trainer) => trainer.scale_rate(scale),
-            Self::Cuda(trainer) => trainer.scale_rate(scale),
-        }
+        on_either!(self, trainer => trainer.scale_rate(scale))
     }
 
     /// Updates done so far.
     pub fn updates(&self) -> u64 {
-        match self {
-            Self::Cpu(trainer) => trainer.updates(),
-            Self::Cuda(trainer) => trainer.updates(),
-        }
+        on_either!(self, trainer => trainer.updates())
     }
 
     /// Scores requests with the weights as they are now; see [`score::score`].
@@ -378,10 +373,7 @@ impl Trainer {
     /// # Errors
     /// As there, and [`LmError::Device`] when the device fails.
     pub fn save_state(&self, folder: &Path) -> Result<(), LmError> {
-        match self {
-            Self::Cpu(trainer) => trainer.save_state(folder),
-            Self::Cuda(trainer) => trainer.save_state(folder),
-        }
+        on_either!(self, trainer => trainer.save_state(folder))
     }
 
     /// Goes on from what [`save_state`](Self::save_state) wrote.
@@ -389,9 +381,6 @@ impl Trainer {
     /// # Errors
     /// As [`train::Trainer::load_state`], and [`LmError::Device`] when the device fails.
     pub fn load_state(&mut self, folder: &Path) -> Result<(), LmError> {
-        match self {
-            Self::Cpu(trainer) => trainer.load_state(folder),
-            Self::Cuda(trainer) => trainer.load_state(folder),
-        }
+        on_either!(self, trainer => trainer.load_state(folder))
     }
 }

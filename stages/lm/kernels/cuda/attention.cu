@@ -140,6 +140,40 @@ struct QueryTile {
     int before_count;
 };
 
+// What passes by a block of queries: the keys and values of one head of each row.
+template <class T> struct Keys {
+    const T *k;
+    size_t k_stride;
+    const T *v;
+    size_t v_stride;
+    int dim;
+
+    __device__ Keys(const void *k_, const void *v_, size_t stride, int key_head, int key_heads,
+                    int width)
+        : k(static_cast<const T *>(k_) + key_head * width),
+          k_stride(static_cast<size_t>(key_heads) * width),
+          v(static_cast<const T *>(v_) + key_head * width), v_stride(stride), dim(width) {}
+
+    // Lets the keys pass that any of the queries sees, tile by tile: those of the segment before theirs, then their
+    // own up to the last query. Calls `each` with a tile's first key and how many it holds.
+    template <int C, class F>
+    __device__ void pass(const QueryTile &queries, Passing<C> &tile, F each) const {
+        for (int span = 0; span < 2; ++span) {
+            const int from = span == 0 ? queries.before : queries.start;
+            const int end = span == 0 ? queries.before + queries.before_count
+                                      : queries.first + queries.count;
+            for (int key = from; key < end; key += TILE) {
+                const int count = end - key < TILE ? end - key : TILE;
+                read_tile<T, C>(tile, k + key * k_stride, k_stride, v + key * v_stride, v_stride,
+                                count, dim);
+                __syncthreads();
+                each(key, count);
+                __syncthreads();
+            }
+        }
+    }
+};
+
 template <class T, int C>
 __device__ void attention_forward(const void *q_, const void *k_, const void *v_, int v_stride,
                                   const QueryTile *tiles, void *out_, float *lse, int heads,
@@ -152,39 +186,26 @@ __device__ void attention_forward(const void *q_, const void *k_, const void *v_
     SHARED(Room, room);
     const QueryTile queries = tiles[blockIdx.x];
     const int head = blockIdx.y;
-    const int key_head = head * key_heads / heads;
     const int warp = threadIdx.x / WARP;
     const int lane = threadIdx.x % WARP;
     const size_t width = static_cast<size_t>(heads) * dim;
-    const size_t key_width = static_cast<size_t>(key_heads) * dim;
     const T *q = static_cast<const T *>(q_) + queries.first * width + head * dim;
-    const T *k = static_cast<const T *>(k_) + key_head * dim;
-    const T *v = static_cast<const T *>(v_) + key_head * dim;
     read_rows<T, C>(room->q, q, width, queries.count, dim);
     Online<C> online;
     online.clear();
-    for (int span = 0; span < 2; ++span) {
-        const int from = span == 0 ? queries.before : queries.start;
-        const int end = span == 0 ? queries.before + queries.before_count
-                                  : queries.first + queries.count;
-        for (int key = from; key < end; key += TILE) {
-            const int count = end - key < TILE ? end - key : TILE;
-            read_tile<T, C>(room->tile, k + key * key_width, key_width,
-                            v + static_cast<size_t>(key) * v_stride, v_stride, count, dim);
-            __syncthreads();
-            float scores[EACH];
-            products<C>(room->q, room->tile.a[lane], dim, scores);
-            for (int i = 0; i < EACH; ++i) {
-                // rows past the end are given the last row's keys, and are not written
-                const int row = warp * EACH + i;
-                const int query = queries.first + (row < queries.count ? row : queries.count - 1);
-                const bool seen = lane < count && key + lane <= query;
-                scores[i] = seen ? scores[i] * scale : -INFINITY;
-            }
-            online.take(scores, room->shares.of[warp], room->tile.b);
-            __syncthreads();
+    const Keys<T> keys(k_, v_, v_stride, head * key_heads / heads, key_heads, dim);
+    keys.template pass<C>(queries, room->tile, [&](int key, int count) {
+        float scores[EACH];
+        products<C>(room->q, room->tile.a[lane], dim, scores);
+        for (int i = 0; i < EACH; ++i) {
+            // rows past the end are given the last row's keys, and are not written
+            const int row = warp * EACH + i;
+            const int query = queries.first + (row < queries.count ? row : queries.count - 1);
+            const bool seen = lane < count && key + lane <= query;
+            scores[i] = seen ? scores[i] * scale : -INFINITY;
         }
-    }
+        online.take(scores, room->shares.of[warp], room->tile.b);
+    });
     for (int i = 0; i < EACH; ++i) {
         const int row = warp * EACH + i;
         if (row >= queries.count) {
@@ -240,14 +261,10 @@ __device__ void attention_queries(const void *q_, const void *k_, const void *v_
     SHARED(Room, room);
     const QueryTile queries = tiles[blockIdx.x];
     const int head = blockIdx.y;
-    const int key_head = head * key_heads / heads;
     const int warp = threadIdx.x / WARP;
     const int lane = threadIdx.x % WARP;
     const size_t width = static_cast<size_t>(heads) * dim;
-    const size_t key_width = static_cast<size_t>(key_heads) * dim;
     const size_t place = queries.first * width + head * dim;
-    const T *k = static_cast<const T *>(k_) + key_head * dim;
-    const T *v = static_cast<const T *>(v_) + key_head * dim;
     read_rows<T, C>(room->q, static_cast<const T *>(q_) + place, width, queries.count, dim);
     read_rows<T, C>(room->dout, static_cast<const T *>(dout_) + place, width, queries.count, dim);
     float sums[EACH][C];
@@ -262,33 +279,24 @@ __device__ void attention_queries(const void *q_, const void *k_, const void *v_
             sums[i][c] = 0.0f;
         }
     }
-    for (int span = 0; span < 2; ++span) {
-        const int from = span == 0 ? queries.before : queries.start;
-        const int end = span == 0 ? queries.before + queries.before_count
-                                  : queries.first + queries.count;
-        for (int key = from; key < end; key += TILE) {
-            const int count = end - key < TILE ? end - key : TILE;
-            read_tile<T, C>(room->tile, k + key * key_width, key_width,
-                            v + static_cast<size_t>(key) * v_stride, v_stride, count, dim);
-            __syncthreads();
-            float scores[EACH];
-            float slopes[EACH];
-            products<C>(room->q, room->tile.a[lane], dim, scores);
-            products<C>(room->dout, room->tile.b[lane], dim, slopes);
-            Four share;
-            for (int i = 0; i < EACH; ++i) {
-                const int row = warp * EACH + i;
-                const bool seen = row < queries.count && lane < count &&
-                                  key + lane <= queries.first + row;
-                const float p = seen ? expf(scores[i] * scale - row_lse[i]) : 0.0f;
-                share.of[i] = p * (slopes[i] - row_along[i]) * scale;
-            }
-            room->shares.of[warp][lane] = share;
-            __syncwarp();
-            gather_weighted<C>(room->shares.of[warp], room->tile.a, sums);
-            __syncthreads();
+    const Keys<T> keys(k_, v_, v_stride, head * key_heads / heads, key_heads, dim);
+    keys.template pass<C>(queries, room->tile, [&](int key, int count) {
+        float scores[EACH];
+        float slopes[EACH];
+        products<C>(room->q, room->tile.a[lane], dim, scores);
+        products<C>(room->dout, room->tile.b[lane], dim, slopes);
+        Four share;
+        for (int i = 0; i < EACH; ++i) {
+            const int row = warp * EACH + i;
+            const bool seen =
+                row < queries.count && lane < count && key + lane <= queries.first + row;
+            const float p = seen ? expf(scores[i] * scale - row_lse[i]) : 0.0f;
+            share.of[i] = p * (slopes[i] - row_along[i]) * scale;
         }
-    }
+        room->shares.of[warp][lane] = share;
+        __syncwarp();
+        gather_weighted<C>(room->shares.of[warp], room->tile.a, sums);
+    });
     for (int i = 0; i < EACH; ++i) {
         const int row = warp * EACH + i;
         if (row >= queries.count) {

@@ -24,20 +24,10 @@ KERNEL(row_stats, (const float *logits, int count, const int *targets, RowStats 
     __shared__ double sums[WARP];
     const float *row = logits + static_cast<size_t>(blockIdx.x) * count;
     const float top = greatest_of(row, count, room);
-    double mass = 0.0;
-    double moment = 0.0;
-    for (int at = threadIdx.x; at < count; at += blockDim.x) {
-        const float below = row[at] - top;
-        const double e = expf(below);
-        mass += e;
-        // nothing times minus infinity is nothing
-        moment += e > 0.0 ? e * below : 0.0;
-    }
-    mass = over_block(mass, Sum(), sums);
-    moment = over_block(moment, Sum(), sums);
+    const SoftmaxSums softmax = softmax_sums(row, count, top, sums);
     if (threadIdx.x == 0) {
-        const double log_sum = log(mass);
-        const double entropy = log_sum - moment / mass;
+        const double log_sum = log(softmax.mass);
+        const double entropy = log_sum - softmax.moment / softmax.mass;
         RowStats found;
         found.logprob = static_cast<float>(row[targets[blockIdx.x]] - top - log_sum);
         found.entropy = static_cast<float>(entropy > 0.0 ? entropy : (entropy == entropy ? 0.0 : entropy));

@@ -77,18 +77,9 @@ __device__ void norm_weight_slabs(const void *x_, const float *inverse, const vo
                                   int width, int slab, float *sums) {
     const T *x = static_cast<const T *>(x_);
     const T *dy = static_cast<const T *>(dy_);
-    const int column = blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= width) {
-        return;
-    }
-    const int first = blockIdx.y * slab;
-    const int end = first + slab < rows ? first + slab : rows;
-    float sum = 0.0f;
-    for (int row = first; row < end; ++row) {
-        const size_t at = static_cast<size_t>(row) * width + column;
-        sum += widen(dy[at]) * widen(x[at]) * inverse[row];
-    }
-    sums[static_cast<size_t>(blockIdx.y) * width + column] = sum;
+    sum_slab(rows, width, slab, sums, [=](int row, size_t at) {
+        return widen(dy[at]) * widen(x[at]) * inverse[row];
+    });
 }
 KERNELS(norm_weight_slabs,
         (const void *x, const float *inverse, const void *dy, int rows, int width, int slab,

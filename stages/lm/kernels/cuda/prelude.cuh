@@ -101,3 +101,20 @@ __device__ inline size_t global_thread() {
 }
 
 __device__ inline size_t all_threads() { return static_cast<size_t>(gridDim.x) * blockDim.x; }
+
+// First step of a sum over rows, which add_slabs ends: block (x, y) sums, for its columns, the rows of slab y. `term`
+// gives what a row adds, from its number and its place in a matrix of this width.
+template <class F>
+__device__ inline void sum_slab(int rows, int width, int slab, float *sums, F term) {
+    const int column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width) {
+        return;
+    }
+    const int first = blockIdx.y * slab;
+    const int end = first + slab < rows ? first + slab : rows;
+    float sum = 0.0f;
+    for (int row = first; row < end; ++row) {
+        sum += term(row, static_cast<size_t>(row) * width + column);
+    }
+    sums[static_cast<size_t>(blockIdx.y) * width + column] = sum;
+}

@@ -57,16 +57,6 @@ template <class T> __device__ void add_row(void *rows_, const void *row_, int wi
 }
 KERNELS(add_row, (void *rows, const void *row, int width), (rows, row, width))
 
-// a += b, for `count` values.
-template <class T> __device__ void add(void *a_, const void *b_, u64 count) {
-    T *a = static_cast<T *>(a_);
-    const T *b = static_cast<const T *>(b_);
-    for (size_t at = global_thread(); at < count; at += all_threads()) {
-        put(&a[at], widen(a[at]) + widen(b[at]));
-    }
-}
-KERNELS(add, (void *a, const void *b, u64 count), (a, b, count))
-
 // Floats, rounded to the type of activations.
 template <class T> __device__ void convert(const float *from, void *to_, u64 count) {
     T *to = static_cast<T *>(to_);
@@ -76,21 +66,11 @@ template <class T> __device__ void convert(const float *from, void *to_, u64 cou
 }
 KERNELS(convert, (const float *from, void *to, u64 count), (from, to, count))
 
-// First step of a sum over rows: block (x, y) sums, for its columns, the rows of slab y.
+// The sums of columns, slab by slab.
 template <class T>
 __device__ void slab_sums(const void *rows_, int rows, int width, int slab, float *sums) {
     const T *values = static_cast<const T *>(rows_);
-    const int column = blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= width) {
-        return;
-    }
-    const int first = blockIdx.y * slab;
-    const int end = first + slab < rows ? first + slab : rows;
-    float sum = 0.0f;
-    for (int row = first; row < end; ++row) {
-        sum += widen(values[static_cast<size_t>(row) * width + column]);
-    }
-    sums[static_cast<size_t>(blockIdx.y) * width + column] = sum;
+    sum_slab(rows, width, slab, sums, [=](int, size_t at) { return widen(values[at]); });
 }
 KERNELS(slab_sums, (const void *rows, int count, int width, int slab, float *sums),
         (rows, count, width, slab, sums))

@@ -177,18 +177,10 @@ KERNEL(sample_rows,
         greatest = row[at] > greatest ? row[at] : greatest;
     }
     greatest = over_block(greatest, Greatest(), room.floats);
-    double mass = 0.0;
-    double moment = 0.0;
-    for (int at = threadIdx.x; at < count; at += blockDim.x) {
-        const float below = row[at] - greatest;
-        const double e = expf(below);
-        mass += e;
-        moment += e > 0.0 ? e * below : 0.0;
-    }
-    mass = over_block(mass, Sum(), room.doubles);
-    moment = over_block(moment, Sum(), room.doubles);
+    const SoftmaxSums softmax = softmax_sums(row, count, greatest, room.doubles);
     // a NaN logit makes the mass one; the greatest is infinite when any is, or when there is none
-    const bool finite = mass >= 1.0 && mass <= 1e300 && greatest > -INFINITY && greatest < INFINITY;
+    const bool finite = softmax.mass >= 1.0 && softmax.mass <= 1e300 && greatest > -INFINITY &&
+                        greatest < INFINITY;
     if (!finite) {
         if (threadIdx.x == 0) {
             Drawn none;
@@ -278,8 +270,8 @@ KERNEL(sample_rows,
         }
     }
     if (threadIdx.x == 0) {
-        const double log_mass = log(mass);
-        const double entropy = log_mass - moment / mass;
+        const double log_mass = log(softmax.mass);
+        const double entropy = log_mass - softmax.moment / softmax.mass;
         Drawn found;
         found.token = token;
         found.logprob = static_cast<float>(static_cast<double>(row[token] - greatest) - log_mass);

@@ -1,9 +1,33 @@
-// The greatest of a row without sorting it: by the digits of keys that order as the numbers do, eight bits at a time.
+// Rows of logits: sums over their softmax, and their greatest without sorting them: by the digits of keys that order as
+// the numbers do, eight bits at a time.
 //
 // All threads of a block work on one row. Histograms are of integers, whose sums do not depend on their order; masses
 // are turned into fixed-point integers for that.
 #pragma once
 #include "prelude.cuh"
+
+// Sums of e^(z - top) and of (z - top) * e^(z - top) over a row, where `top` is its greatest logit: the log-probability
+// of a token is z - top - log(mass), the entropy log(mass) - moment / mass.
+struct SoftmaxSums {
+    double mass;
+    double moment;
+};
+
+__device__ inline SoftmaxSums softmax_sums(const float *row, int count, float top, double *room) {
+    double mass = 0.0;
+    double moment = 0.0;
+    for (int at = threadIdx.x; at < count; at += blockDim.x) {
+        const float below = row[at] - top;
+        const double e = expf(below);
+        mass += e;
+        // nothing times minus infinity is nothing
+        moment += e > 0.0 ? e * below : 0.0;
+    }
+    SoftmaxSums sums;
+    sums.mass = over_block(mass, Sum(), room);
+    sums.moment = over_block(moment, Sum(), room);
+    return sums;
+}
 
 const int BINS = 256;
 

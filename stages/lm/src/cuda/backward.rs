@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::batch::Batch;
 use super::board::{Buffer, Precision};
-use super::model::{LayerSaved, Model, Rows, Saved};
-use super::ops::{Attended, Matrix, Turn};
+use super::model::{LayerSaved, Model, Rows, Saved, Side};
+use super::ops::{Attended, Matrix};
 use crate::error::LmError;
 
 impl Model {
@@ -81,7 +81,7 @@ impl Model {
                 (dx, all)
             }
         };
-        let width = q + 2 * config.key_size();
+        let width = config.projected_size();
         let dqkv = self.heads_backward(layer, saved, &dattended, batch, grads)?;
         drop(dattended);
         if let Some(bias) = &slots.qkv_bias {
@@ -193,15 +193,14 @@ impl Model {
         let (ops, config) = (&self.ops, &self.config);
         let slots = &self.layout.layers[layer];
         let n = batch.tokens;
-        let (query, key) = (config.query_size(), config.key_size());
-        let width = query + 2 * key;
-        let size = ops.precision.size();
-        let values = (query + key).min(width * n) * size;
+        let width = config.projected_size();
+        let projected = &saved.projected;
+        let values = self.values_at(n);
         let dqkv = ops.values(n * width)?;
         let inputs = Attended {
-            q: &saved.q,
-            k: &saved.k,
-            v: saved.qkv.at(values),
+            q: &projected.q,
+            k: &projected.k,
+            v: projected.qkv.at(values),
             v_stride: width,
         };
         let (dq, dk) = ops.attention_backward(
@@ -216,29 +215,15 @@ impl Model {
         )?;
         let angles = self.angles(batch.longest)?;
         let norms = slots.head_norms.as_ref();
-        for key_side in [false, true] {
-            let norm = norms.map(|(q, k)| if key_side { k } else { q });
-            let turn = Turn {
-                rows: &saved.qkv,
-                stride: width,
-                offset: if key_side { query } else { 0 },
-                weight: norm.map(|slot| self.slot(slot)),
-                angles: angles.addresses(),
-                positions: &batch.positions,
-                tokens: n,
-                heads: if key_side {
-                    config.num_key_value_heads
-                } else {
-                    config.num_attention_heads
-                },
-                dim: config.head_dim,
-            };
-            let (inverse, dout) = if key_side {
-                (&saved.k_inverse, &dk)
-            } else {
-                (&saved.q_inverse, &dq)
-            };
-            let dweight = norm.map_or(0, |slot| gradient(grads, slot));
+        for (side, inverse, dout) in [
+            (Side::Queries, &projected.q_inverse, &dq),
+            (Side::Keys, &projected.k_inverse, &dk),
+        ] {
+            let turn = self.turn(layer, side, &projected.qkv, n, &batch.positions, &angles);
+            let dweight = norms.map_or(0, |(q, k)| match side {
+                Side::Queries => gradient(grads, q),
+                Side::Keys => gradient(grads, k),
+            });
             ops.heads_backward(turn, inverse, dout, &dqkv, dweight)?;
         }
         Ok(dqkv)

@@ -74,6 +74,18 @@ pub enum Arg {
     Float(f32),
 }
 
+impl Arg {
+    /// A word that begins with its bytes: 32 bits are the lower half, on the little-endian machines that kernels run
+    /// on.
+    pub fn word(self) -> u64 {
+        match self {
+            Self::Address(value) | Self::Long(value) => value,
+            Self::Int(value) => u64::from(value.cast_unsigned()),
+            Self::Float(value) => u64::from(value.to_bits()),
+        }
+    }
+}
+
 /// A kernel and how it is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {

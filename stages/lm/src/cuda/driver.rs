@@ -19,7 +19,7 @@ use cudarc::cublas::sys::{
 };
 use cudarc::driver::{DriverError, result as driver, sys};
 
-use super::board::{Arg, Board, Factor, Launch, Precision, Product};
+use super::board::{Board, Factor, Launch, Precision, Product};
 use crate::error::LmError;
 
 /// What has to be there: names of a library, and what is called in it.
@@ -375,16 +375,7 @@ impl Board for Driver {
     fn launch(&self, launch: &Launch<'_>) -> Result<(), LmError> {
         self.current()?;
         let function = self.function(launch.name, launch.shared)?;
-        // A 32-bit argument is the lower half of its word on the little-endian machines that have this driver.
-        let mut values: Vec<u64> = launch
-            .args
-            .iter()
-            .map(|arg| match *arg {
-                Arg::Address(value) | Arg::Long(value) => value,
-                Arg::Int(value) => u64::from(value.cast_unsigned()),
-                Arg::Float(value) => u64::from(value.to_bits()),
-            })
-            .collect();
+        let mut values: Vec<u64> = launch.args.iter().map(|arg| arg.word()).collect();
         let mut arguments: Vec<*mut c_void> = values
             .iter_mut()
             .map(|value| std::ptr::from_mut(value).cast())

@@ -74,15 +74,7 @@ impl Generator {
         sampling: &Sampling,
         on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
     ) -> Result<(Vec<Vec<Sample>>, Usage), GenerateError> {
-        sampling.check()?;
-        for request in requests {
-            if let Some(reason) = self.fault(&request.prompt) {
-                return Err(GenerateError::Request {
-                    id: request.id,
-                    reason,
-                });
-            }
-        }
+        crate::generate::check(self.config(), requests, sampling)?;
         let mut order: Vec<usize> = (0..requests.len()).collect();
         // prompts that begin alike follow each other, so that each finds the beginning in the cache
         order.sort_by(|&a, &b| requests[a].prompt.cmp(&requests[b].prompt));
@@ -291,13 +283,7 @@ impl Run<'_> {
             request,
             sample,
             limit,
-            made: Sample {
-                tokens: Vec::new(),
-                logprobs: Vec::new(),
-                entropies: Vec::new(),
-                top: Vec::new(),
-                stop: StopReason::Length,
-            },
+            made: Sample::empty(),
             seen,
             tail: Vec::new(),
             cache,

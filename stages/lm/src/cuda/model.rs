@@ -40,15 +40,23 @@ pub(crate) struct Model {
     angles: Mutex<Option<Arc<Angles>>>,
 }
 
+/// Queries, keys and values of rows: as they are projected, and queries and keys turned to their positions.
+#[derive(Debug)]
+pub(super) struct Projected {
+    /// `[rows, query + 2 key]`.
+    pub(super) qkv: Buffer,
+    pub(super) q: Buffer,
+    pub(super) k: Buffer,
+    /// 1/rms of each head, where heads are normalised.
+    pub(super) q_inverse: Buffer,
+    pub(super) k_inverse: Buffer,
+}
+
 /// What one layer keeps beside its input; shapes as in the decoder's `LayerSaved`.
 #[derive(Debug)]
 pub(super) struct LayerSaved {
     pub(super) input_inverse: Buffer,
-    pub(super) qkv: Buffer,
-    pub(super) q: Buffer,
-    pub(super) k: Buffer,
-    pub(super) q_inverse: Buffer,
-    pub(super) k_inverse: Buffer,
+    pub(super) projected: Projected,
     pub(super) attended: Buffer,
     pub(super) lse: Buffer,
     pub(super) attended_rows: Option<Buffer>,
@@ -224,39 +232,16 @@ impl Model {
         let (ops, config) = (&self.ops, &self.config);
         let slots = &self.layout.layers[layer];
         let (n, h) = (batch.tokens, config.hidden_size);
-        let (query, key) = (config.query_size(), config.key_size());
-        let width = query + 2 * key;
+        let query = config.query_size();
         let input_norm = self.slot(&slots.input_norm);
         let (normed, input_inverse) = ops.rms_norm(x, input_norm, self.epsilon(), n, h)?;
-        let qkv = self.project(&normed, n, h, &slots.qkv, width)?;
-        drop(normed);
-        if let Some(bias) = &slots.qkv_bias {
-            ops.add_row(&qkv, self.slot(bias), n, width)?;
-        }
-        let angles = self.angles(batch.longest)?;
-        let norms = slots.head_norms.as_ref();
-        let turn = |key_side: bool| Turn {
-            rows: &qkv,
-            stride: width,
-            offset: if key_side { query } else { 0 },
-            weight: norms.map(|(q, k)| self.slot(if key_side { k } else { q })),
-            angles: angles.addresses(),
-            positions: &batch.positions,
-            tokens: n,
-            heads: if key_side {
-                config.num_key_value_heads
-            } else {
-                config.num_attention_heads
-            },
-            dim: config.head_dim,
-        };
-        let (q, q_inverse) = ops.heads_forward(turn(false), self.epsilon())?;
-        let (k, k_inverse) = ops.heads_forward(turn(true), self.epsilon())?;
+        let projected = self.project_heads(layer, normed, n, &batch.positions, batch.longest)?;
+        let Projected { qkv, q, k, .. } = &projected;
         let inputs = Attended {
-            q: &q,
-            k: &k,
-            v: qkv.at((query + key).min(width * n) * ops.precision.size()),
-            v_stride: width,
+            q,
+            k,
+            v: qkv.at(self.values_at(n)),
+            v_stride: config.projected_size(),
         };
         let tiles = (&batch.query_tiles.0, batch.query_tiles.1);
         let (attended, lse) = ops.attention(self.heads(), inputs, tiles, n)?;
@@ -293,11 +278,7 @@ impl Model {
         )?;
         let saved = LayerSaved {
             input_inverse,
-            qkv,
-            q,
-            k,
-            q_inverse,
-            k_inverse,
+            projected,
             attended,
             lse,
             attended_rows,
@@ -306,6 +287,76 @@ impl Model {
             gate_up,
         };
         Ok((saved, out))
+    }
+
+    /// Queries, keys and values of normalised rows at these positions, all below `longest`.
+    pub(super) fn project_heads(
+        &self,
+        layer: usize,
+        normed: Buffer,
+        rows: usize,
+        positions: &Buffer,
+        longest: usize,
+    ) -> Result<Projected, LmError> {
+        let (ops, config) = (&self.ops, &self.config);
+        let slots = &self.layout.layers[layer];
+        let width = config.projected_size();
+        let qkv = self.project(&normed, rows, config.hidden_size, &slots.qkv, width)?;
+        drop(normed);
+        if let Some(bias) = &slots.qkv_bias {
+            ops.add_row(&qkv, self.slot(bias), rows, width)?;
+        }
+        let angles = self.angles(longest)?;
+        let turn = |side| self.turn(layer, side, &qkv, rows, positions, &angles);
+        let (q, q_inverse) = ops.heads_forward(turn(Side::Queries), self.epsilon())?;
+        let (k, k_inverse) = ops.heads_forward(turn(Side::Keys), self.epsilon())?;
+        Ok(Projected {
+            qkv,
+            q,
+            k,
+            q_inverse,
+            k_inverse,
+        })
+    }
+
+    /// The queries or the keys of projected rows, and how they are turned.
+    pub(super) fn turn<'a>(
+        &self,
+        layer: usize,
+        side: Side,
+        qkv: &'a Buffer,
+        tokens: usize,
+        positions: &'a Buffer,
+        angles: &AnglesHeld,
+    ) -> Turn<'a> {
+        let config = &self.config;
+        let norms = self.layout.layers[layer].head_norms.as_ref();
+        let (offset, heads, norm) = match side {
+            Side::Queries => (0, config.num_attention_heads, norms.map(|(q, _)| q)),
+            Side::Keys => (
+                config.query_size(),
+                config.num_key_value_heads,
+                norms.map(|(_, k)| k),
+            ),
+        };
+        Turn {
+            rows: qkv,
+            stride: config.projected_size(),
+            offset,
+            weight: norm.map(|norm| self.slot(norm)),
+            angles: angles.addresses(),
+            positions,
+            tokens,
+            heads,
+            dim: config.head_dim,
+        }
+    }
+
+    /// The byte of projected rows, of which there are so many, where their values begin.
+    pub(super) fn values_at(&self, rows: usize) -> usize {
+        let config = &self.config;
+        let column = config.query_size() + config.key_size();
+        column.min(config.projected_size() * rows) * self.ops.precision.size()
     }
 
     /// Rows times the transpose of a matrix of the parameters, `[outputs, inputs]`.
@@ -346,6 +397,13 @@ impl Model {
         )?;
         Ok(logits)
     }
+}
+
+/// Which heads are turned.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side {
+    Queries,
+    Keys,
 }
 
 /// The table of angles, kept while it is used.

@@ -8,7 +8,7 @@ use super::board::{Arg, Buffer};
 use super::cache::Cache;
 use super::device::Device;
 use super::model::Model;
-use super::ops::{Matrix, SPLIT, Turn};
+use super::ops::{Matrix, SPLIT};
 use crate::config::ModelConfig;
 use crate::error::LmError;
 use crate::weights::Weights;
@@ -126,7 +126,7 @@ impl Stepper {
         for (layer, slots) in model.layout.layers.iter().enumerate() {
             let weight = model.slot(&slots.input_norm);
             let (normed, _) = ops.rms_norm(&x, weight, model.epsilon(), n, h)?;
-            let attended = self.attend(layer, &normed, &step)?;
+            let attended = self.attend(layer, normed, &step)?;
             let query = config.query_size();
             let stream = Matrix::new(x.address(), n, h);
             ops.matmul(
@@ -153,43 +153,19 @@ impl Stepper {
     }
 
     /// Projections of a layer, its keys and values into the cache, and the attention of every row to its past.
-    fn attend(&self, layer: usize, normed: &Buffer, step: &Step) -> Result<Buffer, LmError> {
+    fn attend(&self, layer: usize, normed: Buffer, step: &Step) -> Result<Buffer, LmError> {
         let model = &self.model;
         let (ops, config) = (&model.ops, &model.config);
-        let slots = &model.layout.layers[layer];
-        let (n, h) = (self.rows, config.hidden_size);
-        let (query, key) = (config.query_size(), config.key_size());
-        let width = query + 2 * key;
-        let qkv = model.project(normed, n, h, &slots.qkv, width)?;
-        if let Some(bias) = &slots.qkv_bias {
-            ops.add_row(&qkv, model.slot(bias), n, width)?;
-        }
-        let angles = model.angles(step.longest)?;
-        let norms = slots.head_norms.as_ref();
-        let turn = |key_side: bool| Turn {
-            rows: &qkv,
-            stride: width,
-            offset: if key_side { query } else { 0 },
-            weight: norms.map(|(q, k)| model.slot(if key_side { k } else { q })),
-            angles: angles.addresses(),
-            positions: &step.positions,
-            tokens: n,
-            heads: if key_side {
-                config.num_key_value_heads
-            } else {
-                config.num_attention_heads
-            },
-            dim: config.head_dim,
-        };
-        let (q, _) = ops.heads_forward(turn(false), model.epsilon())?;
-        let (k, _) = ops.heads_forward(turn(true), model.epsilon())?;
+        let n = self.rows;
+        let projected = model.project_heads(layer, normed, n, &step.positions, step.longest)?;
+        let values = config.query_size() + config.key_size();
         let table = [
             Arg::Address(step.table.address()),
             super::ops::int(step.table_width),
         ];
         ops.cache_write(
-            &k,
-            (&qkv, width, query + key),
+            &projected.k,
+            (&projected.qkv, config.projected_size(), values),
             &step.positions,
             table,
             layer,
@@ -197,6 +173,14 @@ impl Stepper {
             model.heads(),
         )?;
         let splits = step.longest.div_ceil(SPLIT);
-        ops.cached_attention(&q, &step.positions, table, layer, n, splits, model.heads())
+        ops.cached_attention(
+            &projected.q,
+            &step.positions,
+            table,
+            layer,
+            n,
+            splits,
+            model.heads(),
+        )
     }
 }

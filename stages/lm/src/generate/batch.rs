@@ -225,13 +225,7 @@ impl<'a> Worker<'a> {
                 request: job.request,
                 sample,
                 limit: longest,
-                made: Sample {
-                    tokens: Vec::new(),
-                    logprobs: Vec::new(),
-                    entropies: Vec::new(),
-                    top: Vec::new(),
-                    stop: StopReason::Length,
-                },
+                made: Sample::empty(),
                 seen: self.seen(request),
                 tail: Vec::new(),
             };

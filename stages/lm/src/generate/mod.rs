@@ -208,6 +208,19 @@ pub struct Sample {
     pub stop: StopReason,
 }
 
+impl Sample {
+    /// An answer without tokens, which has ended as soon as no token may follow.
+    pub(crate) fn empty() -> Self {
+        Self {
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            entropies: Vec::new(),
+            top: Vec::new(),
+            stop: StopReason::Length,
+        }
+    }
+}
+
 /// How far a call of [`Generator::generate`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -320,15 +333,7 @@ impl Generator {
         threads: usize,
         on_progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
     ) -> Result<(Vec<Vec<Sample>>, Usage), GenerateError> {
-        sampling.check()?;
-        for request in requests {
-            if let Some(reason) = self.fault(&request.prompt) {
-                return Err(GenerateError::Request {
-                    id: request.id,
-                    reason,
-                });
-            }
-        }
+        check(&self.model.config, requests, sampling)?;
         batch::run(&self.model, requests, sampling, threads, on_progress)
     }
 
@@ -362,6 +367,24 @@ impl Generator {
     pub fn fault(&self, prompt: &[u32]) -> Option<String> {
         fault(&self.model.config, prompt)
     }
+}
+
+/// Checks what is asked for, before anything is computed.
+pub(crate) fn check(
+    config: &ModelConfig,
+    requests: &[Request],
+    sampling: &Sampling,
+) -> Result<(), GenerateError> {
+    sampling.check()?;
+    for request in requests {
+        if let Some(reason) = fault(config, &request.prompt) {
+            return Err(GenerateError::Request {
+                id: request.id,
+                reason,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong with a prompt for a model.

@@ -7,12 +7,13 @@ use super::twin::Twin;
 use crate::config::{Architecture, ModelConfig};
 use crate::cuda::{Generator, Precision, Scorer};
 use crate::decoder::Decoder;
+use crate::error::LmError;
 use crate::generate::{
     GenerateError, Generator as CpuGenerator, Progress, Request as Prompt, Sample, Sampling,
     StopReason,
 };
 use crate::rng::SplitMix64;
-use crate::score::{Request, Scores, score};
+use crate::score::{Request, Scores, score, whole};
 use crate::weights::Weights;
 use crate::weights::tests::tiny;
 
@@ -57,47 +58,32 @@ fn scores_agree_packed_and_with_a_cache() {
         let mut other = texts[0][..50].to_vec();
         other.extend(text(&config, 9, &mut rng));
         texts.insert(1, other);
-        let positions: Vec<Vec<u32>> = texts
-            .iter()
-            .map(|ids| (1..ids.len() as u32).collect())
-            .collect();
-        let requests: Vec<Request<'_>> = texts
-            .iter()
-            .zip(&positions)
-            .map(|(ids, positions)| Request { ids, positions })
-            .collect();
         let decoder = Decoder::new(&config, &weights).unwrap();
-        let expected = score(&decoder, &requests, 5, 1).unwrap();
         let device = Twin::device(Precision::F32, architecture == Architecture::Qwen2);
         let scorer = Scorer::new(&device, &config, &weights).unwrap();
-        let found = scorer.score(&requests, 5).unwrap();
+        let (expected, found) = whole(&texts, |requests| {
+            (
+                score(&decoder, requests, 5, 1).unwrap(),
+                scorer.score(requests, 5).unwrap(),
+            )
+        });
         let generator = Generator::with_rows(&device, &config, &weights, 8).unwrap();
         for (at, expected) in expected.iter().enumerate() {
             alike(&found[at], expected);
             alike(&generator.score(at, &texts[at], 5).unwrap(), expected);
         }
-        assert!(
-            scorer
-                .score(
-                    &[Request {
-                        ids: &[1, 99],
-                        positions: &[1]
-                    }],
-                    0
-                )
-                .is_err()
-        );
-        assert!(
-            scorer
-                .score(
-                    &[Request {
-                        ids: &[1, 2],
-                        positions: &[2]
-                    }],
-                    0
-                )
-                .is_err()
-        );
+        let unknown: Request<'_> = Request {
+            ids: &[1, 99],
+            positions: &[1],
+        };
+        let outside: Request<'_> = Request {
+            ids: &[1, 2],
+            positions: &[2],
+        };
+        for wrong in [unknown, outside] {
+            let score = scorer.score(&[wrong], 0);
+            assert!(matches!(score, Err(LmError::Shape { .. })), "{score:?}");
+        }
         assert!(generator.score(0, &[1, 99], 0).is_err());
         assert!(generator.score(0, &[1; 200], 0).is_err());
     }

@@ -51,6 +51,11 @@ fn cross_entropy(ids: Vec<u32>, rng: &mut SplitMix64) -> Sequence {
     }
 }
 
+fn cross_entropies(texts: Vec<Vec<u32>>, rng: &mut SplitMix64) -> Vec<Sequence> {
+    let texts = texts.into_iter();
+    texts.map(|ids| cross_entropy(ids, rng)).collect()
+}
+
 fn topk(
     ids: Vec<u32>,
     v: usize,
@@ -169,11 +174,7 @@ fn cross_entropy_agrees() {
     for (at, architecture) in ARCHITECTURES.into_iter().enumerate() {
         let config = tiny(architecture);
         let mut rng = SplitMix64::new(at as u64);
-        let texts = texts(&config, &mut rng);
-        let sequences: Vec<_> = texts
-            .into_iter()
-            .map(|ids| cross_entropy(ids, &mut rng))
-            .collect();
+        let sequences = cross_entropies(texts(&config, &mut rng), &mut rng);
         agree(
             &config,
             &sequences,
@@ -189,11 +190,7 @@ fn cross_entropy_agrees() {
 fn layers_that_are_computed_again_give_the_same() {
     let config = tiny(Architecture::Qwen3);
     let mut rng = SplitMix64::new(9);
-    let texts = texts(&config, &mut rng);
-    let sequences: Vec<_> = texts
-        .into_iter()
-        .map(|ids| cross_entropy(ids, &mut rng))
-        .collect();
+    let sequences = cross_entropies(texts(&config, &mut rng), &mut rng);
     let weights = Weights::init(&config, 5).unwrap();
     let mut all = Vec::new();
     for (recompute, backwards) in [(false, false), (true, false), (false, true)] {
@@ -280,11 +277,7 @@ fn policies_agree() {
 fn half_precision_is_near() {
     let config = tiny(Architecture::Qwen3);
     let mut rng = SplitMix64::new(3);
-    let texts = texts(&config, &mut rng);
-    let sequences: Vec<_> = texts
-        .into_iter()
-        .map(|ids| cross_entropy(ids, &mut rng))
-        .collect();
+    let sequences = cross_entropies(texts(&config, &mut rng), &mut rng);
     agree(
         &config,
         &sequences,
@@ -338,11 +331,7 @@ fn the_formula_of_the_memory_is_near_what_is_taken() {
     let weights = Weights::init(&config, 5).unwrap();
     let mut rng = SplitMix64::new(6);
     let texts = (0..3).map(|_| (0..100).map(|_| rng.below(60) as u32).collect::<Vec<u32>>());
-    let texts: Vec<_> = texts.collect();
-    let sequences: Vec<_> = texts
-        .into_iter()
-        .map(|ids| cross_entropy(ids, &mut rng))
-        .collect();
+    let sequences = cross_entropies(texts.collect(), &mut rng);
     for (precision, recompute) in [
         (Precision::F32, false),
         (Precision::Bf16, false),

@@ -177,15 +177,7 @@ impl Board for Twin {
             Arg::Float(_) => 'f',
         };
         let signature: String = launch.args.iter().map(letter).collect();
-        let mut values: Vec<u64> = launch
-            .args
-            .iter()
-            .map(|arg| match *arg {
-                Arg::Address(value) | Arg::Long(value) => value,
-                Arg::Int(value) => u64::from(value.cast_unsigned()),
-                Arg::Float(value) => u64::from(value.to_bits()),
-            })
-            .collect();
+        let mut values: Vec<u64> = launch.args.iter().map(|arg| arg.word()).collect();
         let mut arguments: Vec<*mut c_void> = values
             .iter_mut()
             .map(|value| std::ptr::from_mut(value).cast())
