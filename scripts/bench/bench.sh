@@ -42,10 +42,8 @@ fi
 echo "ACEBench's evaluator: 15,000 to 20,000 checks a second (stated with its specification)"
 
 echo "== starling score bfcl, a whole stored run of 4,441 entries, whole process (seconds)"
-if [ -z "${STARLING:-}" ]; then
-  cargo build --quiet --release --bin starling
-  STARLING=${CARGO_TARGET_DIR:-target}/release/starling
-fi
+. scripts/bench/common.sh
+need_starling
 gzip -dc tests/golden/bfcl/e2e_public_results.jsonl.gz >"$scratch/run.jsonl"
 for _ in 1 2 3 4 5 6 7; do
   start=$(date +%s.%N)

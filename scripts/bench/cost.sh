@@ -15,11 +15,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 size=${1:-arms}
-profile=${PROFILE:-release}
-if [ -z "${STARLING:-}" ]; then
-  cargo build --quiet --profile "$profile" --bin starling
-  STARLING=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
-fi
+. scripts/bench/common.sh
+need_starling
 work=${2:-$(mktemp -d /tmp/starling-cost.XXXXXX)}
 [ $# -ge 2 ] || trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"

@@ -9,12 +9,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rows=${1:-81920}
-profile=${PROFILE:-release}
-cargo build --profile "$profile" --bin starling
-bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
+. scripts/bench/common.sh
+need_starling
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+lay_out_preparation "$work"
+cat >"$work/bench.toml" <<'TOML'
+extends = "preparation.toml"
+[stage.proportion-measured]
+like = "proportion"
+inputs.tokenizer = "tokenizer.tokenizer"
+[stage.trainset-measured]
+like = "trainset"
+max-prompt-tokens = 600
+TOML
 python3 - "$rows" "$work" <<'PYTHON'
 import gzip, json, sys
 rows, work = int(sys.argv[1]), sys.argv[2]
@@ -22,57 +31,13 @@ raw = [json.loads(l) for l in gzip.open("tests/golden/star/data/xlam_examples_ra
 with open(f"{work}/raw.jsonl", "w") as out:
     for i in range(rows):
         out.write(json.dumps({**raw[i % len(raw)], "id": i}, ensure_ascii=False) + "\n")
-with gzip.open("tests/golden/qwen3-tokenizer/tokenizer.json.gz") as f:
-    open(f"{work}/tokenizer.json", "wb").write(f.read())
-open(f"{work}/bench.toml", "w").write('''
-[stage.raw]
-kind = "fetch"
-path = "raw.jsonl"
-[stage.file]
-kind = "fetch"
-path = "tokenizer.json"
-[stage.tokenizer]
-kind = "tokenizer"
-inputs.from = "file.data"
-chat-template = "qwen3"
-[stage.format]
-kind = "format"
-inputs.raw = "raw.data"
-source = "xlam"
-[stage.filter]
-kind = "filter"
-inputs.rows = "format.rows"
-[stage.label]
-kind = "label"
-inputs.rows = "filter.rows"
-[stage.estimated]
-kind = "proportion"
-inputs.rows = "label.rows"
-size = 5000
-single-turn = 1.0
-[stage.measured]
-kind = "proportion"
-inputs.rows = "label.rows"
-inputs.tokenizer = "tokenizer.tokenizer"
-size = 5000
-single-turn = 1.0
-[stage.trainset]
-kind = "trainset"
-inputs.rows = "filter.rows"
-inputs.tokenizer = "tokenizer.tokenizer"
-[stage.trainset-measured]
-kind = "trainset"
-inputs.rows = "filter.rows"
-inputs.tokenizer = "tokenizer.tokenizer"
-max-prompt-tokens = 600
-''')
 PYTHON
 
-(cd "$work" && "$bin" run bench.toml >/dev/null 2>run.log) || { cat "$work/run.log"; exit 1; }
-for stage in format filter label estimated measured trainset trainset-measured; do
-  (cd "$work" && "$bin" show "$stage" -p bench.toml --json) >"$work/$stage.json"
+(cd "$work" && "$STARLING" run bench.toml >/dev/null 2>run.log) || { cat "$work/run.log"; exit 1; }
+for stage in format filter label proportion proportion-measured trainset trainset-measured; do
+  (cd "$work" && "$STARLING" show "$stage" -p bench.toml --json) >"$work/$stage.json"
 done
-cargo run --quiet --profile "$profile" -p starling-reward --example speed >"$work/speed.jsonl"
+cargo run --quiet --profile "${PROFILE:-release}" -p starling-reward --example speed >"$work/speed.jsonl"
 
 python3 - "$rows" "$work" <<'PYTHON'
 import gzip, json, statistics, sys, time
@@ -88,7 +53,7 @@ def line(what, ours, theirs, bar):
 print(f"{'step':52} {'starling/s':>12} {'Python/s':>10} {'ratio':>9}   bar")
 for stage, start, bar in [
     ("format", "format_xlam", 5), ("filter", "filter_on_simrl", 5), ("label", "labeling_messages", 5),
-    ("estimated", "data_proportion main, character", None), ("measured", "data_proportion main, tokenizer", None),
+    ("proportion", "data_proportion main, character", None), ("proportion-measured", "data_proportion main, tokenizer", None),
     ("trainset", "messages_to_trainset", 5), ("trainset-measured", "tokenizer encode of prompts", 2.5),
 ]:
     made = json.load(open(f"{work}/{stage}.json"))["made"]

@@ -18,8 +18,8 @@ fi
 python=$peers/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cargo build --release --locked
-starling=${CARGO_TARGET_DIR:-target}/release/starling
+. scripts/bench/common.sh
+need_starling
 bench() { cargo bench --quiet --locked -p starling-lm --bench train_step -- "$@"; }
 has() { [[ " $parts " == *" $1 "* ]]; }
 
@@ -43,7 +43,7 @@ if has head; then
 fi
 if has decode || has group; then
   scripts/fetch-smollm2.sh
-  "$starling" lm convert --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "$work/smollm2"
+  "$STARLING" lm convert --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "$work/smollm2"
 fi
 rows() { # SEQUENCES PROMPT: prompts that share nothing
   "$python" - "$1" "$2" <<'PYTHON'
@@ -53,12 +53,12 @@ for i in range(int(sys.argv[1])):
     print(json.dumps({"id": i, "ids": [random.randrange(1000, 40000) for _ in range(int(sys.argv[2]))]}))
 PYTHON
 }
-generate() { "$starling" lm generate --model "$work/smollm2" --out "$work/out.jsonl" --ignore-end "$@" 2>&1; }
+generate() { "$STARLING" lm generate --model "$work/smollm2" --out "$work/out.jsonl" --ignore-end "$@" 2>&1; }
 seconds() { sed -n 's/.* tokens in \([0-9.]*\) s .*/\1/p'; }
 if has decode; then
   "$python" scripts/peers/llama_peer.py
   for keep in f32 q8-0; do
-    "$starling" lm convert --model "$work/smollm2" --out "$work/$keep.gguf" --dtype $keep
+    "$STARLING" lm convert --model "$work/smollm2" --out "$work/$keep.gguf" --dtype $keep
   done
   for n in ${SEQUENCES:-1 8 32}; do
     rows "$n" 512 >"$work/in.jsonl"

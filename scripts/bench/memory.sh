@@ -10,16 +10,28 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 megabytes=${1:-2000}
 what=${3:-all}
-profile=${PROFILE:-release}
-if [ -n "${STARLING:-}" ]; then
-  bin=$(realpath "$STARLING")
-else
-  cargo build --quiet --profile "$profile" --bin starling
-  bin=$(realpath "${CARGO_TARGET_DIR:-target}")/$([ "$profile" = dev ] && echo debug || echo "$profile")/starling
-fi
+. scripts/bench/common.sh
+need_starling
 work=$(mktemp -d "${2:-/tmp}/starling-memory.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
+lay_out_preparation "$work"
+cat >"$work/stages.toml" <<'TOML'
+extends = "preparation.toml"
+[stage.merge]
+kind = "merge"
+inputs.parts.one = "label.rows"
+[stage.decontaminate]
+kind = "decontaminate"
+inputs.rows = "merge.rows"
+[stage.split]
+kind = "split"
+inputs.rows = "label.rows"
+by = "row"
+test = 0.1
+[stage.trainset]
+inputs.rows = "split.train"
+TOML
 python3 - "$megabytes" "$work" <<'PYTHON'
 import gzip, json, sys
 size, work = int(sys.argv[1]) * 1_000_000, sys.argv[2]
@@ -32,15 +44,6 @@ with open(f"{work}/raw.jsonl", "wb", buffering=1 << 22) as out:
         written += out.write(b'{"id": %d, ' % i + tails[i % len(tails)] + b"\n")
         i += 1
 print(f"{i} rows, {written / 1e6:.0f} MB")
-head = '''
-[stage.raw]
-kind = "fetch"
-path = "raw.jsonl"
-[stage.format]
-kind = "format"
-inputs.raw = "raw.data"
-source = "xlam"
-'''
 formats = "".join(f'''
 [stage.write-{name}]
 kind = "export-rows"
@@ -51,52 +54,16 @@ kind = "format"
 inputs.raw = "write-{name}.file"
 source = "messages"
 ''' for name in ("jsonl", "jsonl-gz", "jsonl-zst", "json", "parquet"))
-open(f"{work}/formats.toml", "w").write(head + formats)
-open(f"{work}/stages.toml", "w").write(head + '''
-[stage.filter]
-kind = "filter"
-inputs.rows = "format.rows"
-[stage.label]
-kind = "label"
-inputs.rows = "filter.rows"
-[stage.merge]
-kind = "merge"
-inputs.parts.one = "label.rows"
-[stage.decontaminate]
-kind = "decontaminate"
-inputs.rows = "merge.rows"
-[stage.proportion]
-kind = "proportion"
-inputs.rows = "label.rows"
-size = 5000
-single-turn = 1.0
-[stage.split]
-kind = "split"
-inputs.rows = "label.rows"
-by = "row"
-test = 0.1
-[stage.file]
-kind = "fetch"
-path = "tokenizer.json"
-[stage.tokenizer]
-kind = "tokenizer"
-inputs.from = "file.data"
-chat-template = "qwen3"
-[stage.trainset]
-kind = "trainset"
-inputs.rows = "split.train"
-inputs.tokenizer = "tokenizer.tokenizer"
-''')
-with gzip.open("tests/golden/qwen3-tokenizer/tokenizer.json.gz") as f:
-    open(f"{work}/tokenizer.json", "wb").write(f.read())
+open(f"{work}/formats.toml", "w").write('include = ["source.toml"]\n' + formats)
 PYTHON
 
 cd "$work"
 for part in stages formats; do
   [ "$what" = all ] || [ "$what" = "$part" ] || continue
-  "$bin" run "$part.toml" >/dev/null 2>run.log || { cat run.log; exit 1; }
-  for stage in $(sed -n 's/^\[stage\.\(.*\)\]$/\1/p' "$part.toml"); do
-    "$bin" show "$stage" -p "$part.toml" --json >made.json
+  "$STARLING" run "$part.toml" >/dev/null 2>run.log || { cat run.log; exit 1; }
+  "$STARLING" plan "$part.toml" --json >plan.json
+  for stage in $(python3 -c 'import json; print(*(s["stage"] for s in json.load(open("plan.json"))["stages"]))'); do
+    "$STARLING" show "$stage" -p "$part.toml" --json >made.json
     python3 - "$stage" <<'PYTHON'
 import json, sys
 made = json.load(open("made.json"))["made"]

@@ -16,8 +16,9 @@ measure=$(realpath "${CARGO_TARGET_DIR:-target}")/release/examples/measure
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$measure" "$work" "$bytes" "$files" >"$work/rows"
-starling=$(realpath "${CARGO_TARGET_DIR:-target}")/release/starling
-python3 - "$work/rows" "$bytes" "$files" "$starling" <<'PYTHON'
+. scripts/bench/common.sh
+need_starling
+python3 - "$work/rows" "$bytes" "$files" "$STARLING" <<'PYTHON'
 import os, statistics, subprocess, sys, time
 rows = dict(line.split() for line in open(sys.argv[1]))
 size, files = int(sys.argv[2]), int(sys.argv[3])
@@ -33,13 +34,10 @@ for name, what in [("put", "storing"), ("check", "checking")]:
     print(f"| {what} {size:,} bytes | {rate:.0f} MB/s, {100 * rate / base:.0f} % | 80 % |")
 print(f"| storing {files:,} small files | {rows['put-small']} s | 10 s |")
 print(f"| planned no-op of these | {rows['noop-small']} s | 0.5 s |")
-if os.path.exists(sys.argv[4]):
-    times = []
-    for _ in range(31):
-        began = time.perf_counter()
-        subprocess.run([sys.argv[4], "--version"], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - began)
-    print(f"| starling --version, median of 31 | {statistics.median(times) * 1000:.1f} ms | 5 ms |")
-else:
-    print("| starling --version | not built: cargo build --release | 5 ms |")
+times = []
+for _ in range(31):
+    began = time.perf_counter()
+    subprocess.run([sys.argv[4], "--version"], check=True, stdout=subprocess.DEVNULL)
+    times.append(time.perf_counter() - began)
+print(f"| starling --version, median of 31 | {statistics.median(times) * 1000:.1f} ms | 5 ms |")
 PYTHON

@@ -25,35 +25,15 @@ import tempfile
 import time
 import urllib.request
 
+# The world and the teacher of the tests, with more to learn.
 PIPELINE = """
+extends = "beginning.toml"
 [stage.world]
-kind = "world"
-base-rows = 40
 train-rows = 600
-test-rows = 16
-[stage.tokenizer]
-kind = "tokenizer-train"
-inputs.rows.train = "world.train"
-vocab-size = 420
-chat-template = "compact"
-[stage.rows]
-kind = "trainset"
-inputs.rows = "world.train"
-inputs.tokenizer = "tokenizer.tokenizer"
 [stage.init]
-kind = "model-init"
-inputs.tokenizer = "tokenizer.tokenizer"
-layers = 2
 hidden = 64
-heads = 4
-kv-heads = 2
 [stage.teacher]
-kind = "sft"
-inputs.model = "init.model"
-inputs.rows = "rows.rows"
 updates = 500
-batch = 16
-optimizer.lr = 1e-2
 [stage.own]
 kind = "rollout"
 inputs.model = "teacher.model"
@@ -147,6 +127,8 @@ def main(binary, folder):
     def file_of(output, name):
         return folder / next(f["path"] for f in output["files"] if f["file"] == name)
 
+    small = pathlib.Path(__file__).resolve().parents[2] / "tests/it/small"
+    (folder / "beginning.toml").write_text("".join((small / f"{part}.toml").read_text() for part in ("world", "model", "teacher")))
     (folder / "own.toml").write_text(PIPELINE.format(prompts=PROMPTS))
     starling("run", "own.toml")
     own = report("own", "own.toml")

@@ -10,21 +10,11 @@ use starling_stages::rows::FileFormat;
 
 use crate::data::{environment, packed};
 use crate::hub::Hub;
+use crate::small::{MODEL, WORLD};
 use crate::space::Space;
 
-const WORLD: &str = r#"
-[stage.world]
-kind = "world"
-base-rows = 40
-train-rows = 400
-test-rows = 16
-
-[stage.tokenizer]
-kind = "tokenizer-train"
-inputs.rows.train = "world.train"
-vocab-size = 420
-chat-template = "compact"
-"#;
+/// Enough rows for four corpora.
+const ROWS: &str = "--set world.train-rows=400";
 
 /// Two models that answer rows of the preparation: one well, one seldom, so that their answers differ.
 const MODELS: &str = r#"
@@ -38,14 +28,6 @@ size = 40
 
 [stage.train-rows]
 think-format = "star"
-
-[stage.init]
-kind = "model-init"
-inputs.tokenizer = "tokenizer.tokenizer"
-layers = 2
-hidden = 48
-heads = 4
-kv-heads = 2
 
 [stage.able]
 kind = "sft"
@@ -102,7 +84,7 @@ impl Place {
             }
         }
         space.write("world.toml", WORLD);
-        space.write("models.toml", MODELS);
+        space.write("models.toml", &format!("{MODELS}\n{MODEL}"));
         let variables = environment(&space, &hub, false, false);
         Self {
             space,
@@ -218,8 +200,9 @@ fn serve_corpora(hub: &Hub, rows: &[Value]) {
 /// Everything that the published pipelines fetch, tiny.
 fn place() -> Place {
     let place = Place::new();
-    place.says("run world.toml");
-    let path = place.outputs("world", "world.toml")["train"]["path"].clone();
+    let world = format!("world.toml {ROWS}");
+    place.says(&format!("run {world}"));
+    let path = place.outputs("world", &world)["train"]["path"].clone();
     let rows = fs::read_to_string(place.space.path(path.as_str().expect("a path")));
     let rows: Vec<Value> = rows
         .expect("rows")
@@ -227,7 +210,7 @@ fn place() -> Place {
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     serve_corpora(&place.hub, &rows);
-    let tokenizer = place.files("tokenizer", "tokenizer", "world.toml");
+    let tokenizer = place.files("tokenizer", "tokenizer", &world);
     place.serve("Qwen/Qwen3-0.6B", &tokenizer);
     place.says("run models.toml");
     for (stage, repo) in [("able", "tiny/teacher"), ("weak", "tiny/student")] {
