@@ -3,8 +3,12 @@
 //! A record is what an entry came to, and everything later is computed from records; so a resumed run ends with
 //! the bytes of an unbroken one. Nothing in a record is a time: how long a chunk took is in the record of its action.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
+use serde::Serialize;
+use serde_json::json;
 use starling_contract::{
     ArtifactType, Chunks, Complaint, External, Input, Output, Ports, StageContext, StageError,
 };
@@ -90,6 +94,39 @@ impl Limits {
     }
 }
 
+/// The categories that names mean, each once, in the order of `all`.
+pub(crate) fn chosen<C: Copy + PartialEq>(
+    names: &[String],
+    all: &[C],
+    named: impl Fn(&str) -> Vec<C>,
+) -> Vec<C> {
+    let wanted: Vec<C> = names.iter().flat_map(|name| named(name)).collect();
+    let all = all.iter().copied();
+    all.filter(|category| wanted.contains(category)).collect()
+}
+
+/// Complaints about the parameter `categories`: no name, or names that mean nothing. `groups` lists what names several
+/// categories, `all` has their own names.
+pub(crate) fn unknown<C>(
+    names: &[String],
+    named: impl Fn(&str) -> Vec<C>,
+    groups: &str,
+    all: &[&str],
+) -> Vec<Complaint> {
+    const PARAM: &str = "categories";
+    if names.is_empty() {
+        return vec![Complaint::new(PARAM, "names no category")];
+    }
+    let unknown = names.iter().filter(|name| named(name).is_empty());
+    unknown
+        .map(|name| Complaint {
+            param: PARAM,
+            message: format!("there is no category `{name}`"),
+            help: Some(format!("{groups}, or of {}", all.join(", "))),
+        })
+        .collect()
+}
+
 /// Records of a chunk.
 const RECORDS: &str = "records.jsonl";
 
@@ -142,6 +179,71 @@ pub(crate) fn count(records: &[Value], field: &str) -> usize {
 pub(crate) fn sum(records: &[Value], field: &str) -> u64 {
     let number = |record: &Value| record.get(field).and_then(Value::as_i64).unwrap_or(0);
     records.iter().map(number).map(i64::unsigned_abs).sum()
+}
+
+/// What the records came to, whatever the benchmark. Shown, it is two lines for people.
+pub(crate) struct Tally {
+    limits: Limits,
+    entries: usize,
+    too_long: usize,
+    prompt_tokens: u64,
+    generated_tokens: u64,
+}
+
+impl Tally {
+    pub(crate) fn of(records: &[Value], limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: records.len(),
+            too_long: count(records, "too_long"),
+            prompt_tokens: sum(records, "prompt_tokens"),
+            generated_tokens: sum(records, "generated_tokens"),
+        }
+    }
+
+    /// Writes the output `report`: this, the digest or digests of the benchmark's data, how often each category had
+    /// each error, and a text.
+    pub(crate) fn write(
+        &self,
+        context: &StageContext<'_>,
+        data: &impl Serialize,
+        errors: &BTreeMap<(&str, &str), usize>,
+        text: &str,
+    ) -> Result<(), StageError> {
+        let folder = context.output("report");
+        std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
+        let report = json!({
+            "entries": self.entries,
+            "items-per-category": self.limits.items_per_category,
+            "too-long-prompts": self.too_long,
+            "max-prompt-tokens": self.limits.max_prompt_tokens,
+            "max-new-tokens": self.limits.max_new_tokens,
+            "prompt-tokens": self.prompt_tokens,
+            "generated-tokens": self.generated_tokens,
+            "data": data,
+            "errors": errors.iter().map(|((category, kind), count)| {
+                json!({"category": category, "error-type": kind, "count": count})
+            }).collect::<Vec<_>>(),
+        });
+        rows::write_json(&folder.join("report.json"), &report)?;
+        let path = folder.join("report.txt");
+        std::fs::write(&path, text).map_err(StageError::io("write", &path))
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} entries with a prompt of more than {} tokens were not asked and count as wrong",
+            self.too_long, self.limits.max_prompt_tokens
+        )?;
+        writeln!(
+            f,
+            "{} tokens of prompts, {} of answers",
+            self.prompt_tokens, self.generated_tokens
+        )
+    }
 }
 
 #[cfg(test)]

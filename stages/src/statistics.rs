@@ -1,6 +1,7 @@
 //! Means and shares with their 95 % intervals.
 
 use serde::{Deserialize, Serialize};
+use starling_bench::interval::{Interval, wilson};
 
 /// The 97.5 % point of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -17,26 +18,22 @@ pub(crate) struct Estimate {
     pub(crate) high: f64,
 }
 
+impl From<Interval> for Estimate {
+    fn from(interval: Interval) -> Self {
+        Self {
+            value: interval.value,
+            low: interval.low,
+            high: interval.high,
+        }
+    }
+}
+
 /// A share of `n` with Wilson's interval, which stays inside [0, 1] and is honest at both ends.
 ///
 /// # Source
 /// Wilson, 1927, JASA 22(158).
 pub(crate) fn share(hits: usize, n: usize) -> Estimate {
-    if n == 0 {
-        return Estimate {
-            value: 0.0,
-            low: 0.0,
-            high: 1.0,
-        };
-    }
-    let (n, p) = (n as f64, hits as f64 / n as f64);
-    let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Estimate {
-        value: p,
-        low: (centre - half).clamp(0.0, p),
-        high: (centre + half).clamp(p, 1.0),
-    }
+    wilson(hits, n).into()
 }
 
 /// A mean with its normal interval; of fewer than two values the interval is the value.

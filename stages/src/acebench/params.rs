@@ -8,7 +8,7 @@ use starling_bench::acebench::{Category, Family, Lang, Profile};
 use starling_contract::Complaint;
 
 use crate::endpoint::Settings;
-use crate::examine::Limits;
+use crate::examine::{self, Limits};
 
 /// A language of the entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +111,9 @@ mod defaults {
     }
 }
 
+/// What names several categories, for messages.
+const GROUPS: &str = "all, normal, special, agent";
+
 /// The categories behind a name; none for an unknown one.
 fn named(name: &str) -> Vec<Category> {
     let of = |family: Family| -> Vec<Category> {
@@ -131,15 +134,7 @@ fn named(name: &str) -> Vec<Category> {
 impl Params {
     /// The categories, each once, in the order of the official sum.
     pub(crate) fn categories(&self) -> Vec<Category> {
-        let wanted: Vec<Category> = self
-            .categories
-            .iter()
-            .flat_map(|name| named(name))
-            .collect();
-        Category::ALL
-            .into_iter()
-            .filter(|c| wanted.contains(c))
-            .collect()
+        examine::chosen(&self.categories, &Category::ALL, named)
     }
 
     /// The languages, each once.
@@ -164,24 +159,22 @@ impl Params {
         }
     }
 
-    pub(super) fn check(&self) -> Vec<Complaint> {
-        let mut complaints = Limits {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
             max_new_tokens: self.max_new_tokens,
             max_prompt_tokens: self.max_prompt_tokens,
             items_per_category: self.items_per_category,
             temperature: self.temperature,
         }
-        .check();
+    }
+
+    pub(super) fn check(&self) -> Vec<Complaint> {
+        let mut complaints = self.limits().check();
         let mut want = |param, good: bool, what: &str| {
             if !good {
                 complaints.push(Complaint::new(param, what));
             }
         };
-        want(
-            "categories",
-            !self.categories.is_empty(),
-            "names no category",
-        );
         want("languages", !self.languages.is_empty(), "names no language");
         let dialogues = self.categories().contains(&Category::AgentMultiTurn);
         want(
@@ -189,19 +182,8 @@ impl Params {
             self.user.is_some() || !dialogues,
             "`agent_multi_turn` needs a server with a model that plays the user",
         );
-        for name in &self.categories {
-            if named(name).is_empty() {
-                let names: Vec<&str> = Category::ALL.into_iter().map(Category::name).collect();
-                complaints.push(Complaint {
-                    param: "categories",
-                    message: format!("there is no category `{name}`"),
-                    help: Some(format!(
-                        "all, normal, special, agent, or of {}",
-                        names.join(", ")
-                    )),
-                });
-            }
-        }
+        let names = Category::ALL.map(Category::name);
+        complaints.extend(examine::unknown(&self.categories, named, GROUPS, &names));
         for (param, settings) in [("endpoint", &self.endpoint), ("user", &self.user)] {
             if let Some(what) = settings.as_ref().and_then(Settings::complaint) {
                 complaints.push(Complaint::new(param, what));

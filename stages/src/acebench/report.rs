@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use indexmap::IndexMap;
-use serde_json::json;
 use starling_bench::acebench::{
     Acebench, AgentScore, Category, ErrorKind, Family, Lang, Outcome, Verdict,
 };
@@ -14,9 +13,8 @@ use starling_text::json::Value;
 use super::params::Params;
 use crate::chat::lm;
 use crate::evaluation::{Evaluation, ITEMS, METRICS, Metric};
-use crate::examine;
+use crate::examine::{self, Tally};
 use crate::rows::{self, text};
-use crate::statistics::Estimate;
 
 /// What became of the entries of a language, by id.
 fn outcomes(records: &[Value], lang: Lang) -> IndexMap<String, Outcome> {
@@ -50,11 +48,6 @@ pub(super) fn write(
 ) -> Result<(), StageError> {
     let evaluation = context.output("evaluation");
     examine::write(&evaluation.join(ITEMS), records)?;
-    let too_long = examine::count(records, "too_long");
-    let (read, generated) = (
-        examine::sum(records, "prompt_tokens"),
-        examine::sum(records, "generated_tokens"),
-    );
     let mut metrics = Vec::new();
     let mut digests = BTreeMap::new();
     let mut out = format!("ACEBench, {} entries", records.len());
@@ -87,11 +80,7 @@ pub(super) fn write(
             metrics.push(Metric {
                 name,
                 percent: true,
-                estimate: Estimate {
-                    value: line.accuracy.value,
-                    low: line.accuracy.low,
-                    high: line.accuracy.high,
-                },
+                estimate: line.accuracy.into(),
             });
         }
     }
@@ -109,31 +98,10 @@ pub(super) fn write(
             *errors.entry((category, error)).or_default() += 1;
         }
     }
-    let _ = writeln!(
-        out,
-        "\n{too_long} entries with a prompt of more than {} tokens were not asked and count as wrong",
-        params.max_prompt_tokens
-    );
-    let _ = writeln!(out, "{read} tokens of prompts, {generated} of answers");
+    let tally = Tally::of(records, params.limits());
+    let _ = write!(out, "\n{tally}");
     for (lang, digest) in &digests {
         let _ = writeln!(out, "data ({lang}): {digest}");
     }
-    let folder = context.output("report");
-    std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
-    let report = json!({
-        "entries": records.len(),
-        "items-per-category": params.items_per_category,
-        "too-long-prompts": too_long,
-        "max-prompt-tokens": params.max_prompt_tokens,
-        "max-new-tokens": params.max_new_tokens,
-        "prompt-tokens": read,
-        "generated-tokens": generated,
-        "data": digests,
-        "errors": errors.iter().map(|((category, kind), count)| {
-            json!({"category": category, "error-type": kind, "count": count})
-        }).collect::<Vec<_>>(),
-    });
-    rows::write_json(&folder.join("report.json"), &report)?;
-    let path = folder.join("report.txt");
-    std::fs::write(&path, out).map_err(StageError::io("write", &path))
+    tally.write(context, &digests, &errors, &out)
 }

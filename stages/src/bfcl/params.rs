@@ -8,7 +8,7 @@ use starling_bench::bfcl::{self, Category, Section};
 use starling_contract::Complaint;
 
 use crate::endpoint::Settings;
-use crate::examine::Limits;
+use crate::examine::{self, Limits};
 
 /// How prompts are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,9 @@ mod defaults {
     }
 }
 
+/// What names several categories, for messages.
+const GROUPS: &str = "all, single-turn, non-live, live, multi-turn";
+
 /// The categories behind a name; none for an unknown one.
 fn named(name: &str) -> Vec<Category> {
     let of = |wanted: &dyn Fn(Category) -> bool| -> Vec<Category> {
@@ -110,48 +113,22 @@ impl Params {
 
     /// The categories, each once, in the order of the score table.
     pub(crate) fn categories(&self) -> Vec<Category> {
-        let wanted: Vec<Category> = self
-            .categories
-            .iter()
-            .flat_map(|name| named(name))
-            .collect();
-        Category::ALL
-            .into_iter()
-            .filter(|c| wanted.contains(c))
-            .collect()
+        examine::chosen(&self.categories, &Category::ALL, named)
     }
 
-    pub(super) fn check(&self) -> Vec<Complaint> {
-        let mut complaints = Limits {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
             max_new_tokens: self.max_new_tokens,
             max_prompt_tokens: self.max_prompt_tokens,
             items_per_category: self.items_per_category,
             temperature: self.temperature,
         }
-        .check();
-        let mut want = |param, good: bool, what: &str| {
-            if !good {
-                complaints.push(Complaint::new(param, what));
-            }
-        };
-        want(
-            "categories",
-            !self.categories.is_empty(),
-            "names no category",
-        );
-        for name in &self.categories {
-            if named(name).is_empty() {
-                let names: Vec<&str> = Category::ALL.into_iter().map(Category::name).collect();
-                complaints.push(Complaint {
-                    param: "categories",
-                    message: format!("there is no category `{name}`"),
-                    help: Some(format!(
-                        "all, single-turn, non-live, live, multi-turn, or of {}",
-                        names.join(", ")
-                    )),
-                });
-            }
-        }
+    }
+
+    pub(super) fn check(&self) -> Vec<Complaint> {
+        let mut complaints = self.limits().check();
+        let names = Category::ALL.map(Category::name);
+        complaints.extend(examine::unknown(&self.categories, named, GROUPS, &names));
         if let Some(what) = self.endpoint.as_ref().and_then(Settings::complaint) {
             complaints.push(Complaint::new("endpoint", what));
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde_json::json;
 use starling_bench::bfcl::{Bfcl, Category, ErrorKind, Summary, Verdict};
 use starling_contract::{StageContext, StageError};
 use starling_text::json::Value;
@@ -11,9 +10,8 @@ use starling_text::json::Value;
 use super::params::Params;
 use crate::chat::lm;
 use crate::evaluation::{Evaluation, ITEMS, METRICS, Metric};
-use crate::examine;
+use crate::examine::{self, Tally};
 use crate::rows::{self, text};
-use crate::statistics::Estimate;
 
 /// Adds the verdicts of records up.
 fn summary(records: &[Value]) -> Summary {
@@ -46,11 +44,7 @@ pub(super) fn write(
     let metrics = lines.iter().map(|line| Metric {
         name: line.name.to_owned(),
         percent: true,
-        estimate: Estimate {
-            value: line.accuracy.value,
-            low: line.accuracy.low,
-            high: line.accuracy.high,
-        },
+        estimate: line.accuracy.into(),
     });
     let totals = Evaluation {
         items: records.len(),
@@ -58,32 +52,11 @@ pub(super) fn write(
     };
     rows::write_json(&evaluation.join(METRICS), &totals)?;
 
-    let folder = context.output("report");
-    std::fs::create_dir_all(&folder).map_err(StageError::io("create", &folder))?;
     let digest = bfcl.digest().map_err(lm)?;
     let mut errors: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (category, kind, count) in summary.errors() {
         errors.insert((category.name(), kind.name()), count);
     }
-    let too_long = examine::count(records, "too_long");
-    let (read, generated) = (
-        examine::sum(records, "prompt_tokens"),
-        examine::sum(records, "generated_tokens"),
-    );
-    let report = json!({
-        "entries": records.len(),
-        "items-per-category": params.items_per_category,
-        "too-long-prompts": too_long,
-        "max-prompt-tokens": params.max_prompt_tokens,
-        "max-new-tokens": params.max_new_tokens,
-        "prompt-tokens": read,
-        "generated-tokens": generated,
-        "data": digest,
-        "errors": errors.iter().map(|((category, kind), count)| {
-            json!({"category": category, "error-type": kind, "count": count})
-        }).collect::<Vec<_>>(),
-    });
-    rows::write_json(&folder.join("report.json"), &report)?;
     let mut out = format!("BFCL v3, {} entries", records.len());
     match params.items_per_category {
         Some(most) => {
@@ -95,15 +68,7 @@ pub(super) fn write(
         None => out.push_str(": every entry of its categories"),
     }
     let _ = write!(out, "\n\n{}\n", summary.report());
-    let _ = writeln!(
-        out,
-        "{too_long} entries with a prompt of more than {} tokens were not asked and count as wrong",
-        params.max_prompt_tokens
-    );
-    let _ = writeln!(
-        out,
-        "{read} tokens of prompts, {generated} of answers\ndata: {digest}"
-    );
-    let path = folder.join("report.txt");
-    std::fs::write(&path, out).map_err(StageError::io("write", &path))
+    let tally = Tally::of(records, params.limits());
+    let _ = writeln!(out, "{tally}data: {digest}");
+    tally.write(context, &digest, &errors, &out)
 }
