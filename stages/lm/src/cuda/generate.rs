@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::board::{Arg, Buffer};
 use super::cache::Cache;
 use super::device::Device;
+use super::losses::STATS;
 use super::ops::int;
 use super::step::Stepper;
-use super::train::STATS;
 use crate::config::ModelConfig;
 use crate::error::LmError;
 use crate::generate::{

@@ -13,6 +13,7 @@ mod device;
 #[cfg(feature = "cuda")]
 mod driver;
 mod generate;
+mod losses;
 mod model;
 mod ops;
 mod score;
@@ -26,6 +27,6 @@ pub use board::{Arg, Board, Factor, Launch, Precision, Product};
 pub use device::Device;
 pub use generate::Generator;
 pub(crate) use generate::ROWS;
+pub(crate) use losses::LOGIT_BYTES;
 pub use score::Scorer;
-pub(crate) use train::LOGIT_BYTES;
 pub use train::Trainer;

@@ -2,8 +2,9 @@
 
 use super::batch::Batch;
 use super::device::Device;
+use super::losses::{STATS, chunks};
 use super::model::{Model, Rows};
-use super::train::{STATS, Trainer, chunks};
+use super::train::Trainer;
 use crate::config::ModelConfig;
 use crate::decoder::{Keep, Packing, groups};
 use crate::error::LmError;

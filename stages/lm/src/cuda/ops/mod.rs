@@ -33,9 +33,9 @@ pub(crate) struct Ops {
     pub(crate) precision: Precision,
 }
 
-/// A C `int`; sizes are checked where a model or a batch comes in.
+/// A C `int`. A count that is none becomes negative, which kernels are not run with.
 pub(crate) fn int(value: usize) -> Arg {
-    Arg::Int(i32::try_from(value).expect("sizes are checked to fit"))
+    Arg::Int(i32::try_from(value).unwrap_or(-1))
 }
 
 fn blocks(count: usize, each: usize) -> u32 {
@@ -114,6 +114,12 @@ impl Ops {
     ) -> Result<(), LmError> {
         if grid.contains(&0) {
             return Ok(());
+        }
+        if args.iter().any(|arg| matches!(arg, Arg::Int(..0))) {
+            return Err(LmError::Config(format!(
+                "`{name}` would count further than {}: use smaller chunks or batches",
+                i32::MAX
+            )));
         }
         if shared > SHARED_LIMIT {
             return Err(LmError::Config(format!(
