@@ -1,3 +1,5 @@
+//! `starling completions`: what a shell needs to complete the command's words.
+
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 use starling::exit;

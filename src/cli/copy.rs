@@ -1,3 +1,5 @@
+//! `starling copy`: brings an artifact out of the store.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling diff`: what differs between two runs.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling doctor`: whether this machine and a store are fit for work, and how fast.
+
 use std::path::Path;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling fetch`: asks a hub what names stand for, and writes the lock.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling gc`: deletes what nothing needs.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,3 +1,5 @@
+//! `starling graph`: draws a pipeline.
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

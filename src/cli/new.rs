@@ -1,3 +1,5 @@
+//! `starling new`: writes a pipeline to start from.
+
 use std::io::Write as _;
 use std::path::PathBuf;
 

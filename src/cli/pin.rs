@@ -1,3 +1,5 @@
+//! `starling pin`: protects results from collection.
+
 use std::collections::BTreeSet;
 
 use clap::Args;

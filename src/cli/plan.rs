@@ -1,3 +1,5 @@
+//! `starling plan`: what would run, why, and what it will cost.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling run`: runs a pipeline.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling run-stage`: the worker, which the engine starts.
+
 use clap::Args;
 use starling::run::worker;
 use starling_cache::Digest;

@@ -1,3 +1,5 @@
+//! `starling runs`: the runs of a store.
+
 use clap::Args;
 use starling::exit;
 use starling::report::duration;

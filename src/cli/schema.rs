@@ -1,3 +1,5 @@
+//! `starling schema`: the JSON Schema of pipelines.
+
 use clap::Args;
 use starling::{exit, schema};
 

@@ -1,3 +1,5 @@
+//! `starling show`: a stage, its parameters, inputs and artifacts.
+
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;

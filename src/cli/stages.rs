@@ -1,3 +1,5 @@
+//! `starling stages`: the kinds, and the ports and parameters of one.
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 use starling::{describe, exit, suggest};

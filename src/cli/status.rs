@@ -1,3 +1,5 @@
+//! `starling status`: what runs now.
+
 use clap::Args;
 use serde_json::{Value, json};
 use starling::exit;

@@ -1,3 +1,5 @@
+//! `starling tensorboard`: where curves lie, or writes them.
+
 use std::path::PathBuf;
 
 use clap::Args;

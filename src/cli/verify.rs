@@ -1,3 +1,5 @@
+//! `starling verify`: reads every byte of a store, or runs a stage again beside its result.
+
 use clap::Args;
 use serde_json::json;
 use starling::report::{duration, size};

@@ -1,3 +1,5 @@
+//! `starling why`: the cause for which a stage would run.
+
 use clap::Args;
 use starling::{exit, plan};
 

@@ -6,6 +6,7 @@ use super::{Mistake, Span};
 fn did_you_mean(near: Option<&String>) -> Option<String> {
     near.map(|near| format!("did you mean `{near}`?"))
 }
+
 impl Mistake {
     /// A stable name of this sort of mistake.
     #[must_use]

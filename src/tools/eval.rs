@@ -1,3 +1,5 @@
+//! `starling eval`: a benchmark without a pipeline.
+
 use clap::{Args, ValueEnum};
 use starling::{exit, pipeline};
 

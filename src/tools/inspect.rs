@@ -1,3 +1,5 @@
+//! `starling inspect`: looks at single rows, answers and entries.
+
 use clap::{Args, Subcommand};
 
 use super::{inspect_case, inspect_rollouts, inspect_sample};

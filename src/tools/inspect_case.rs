@@ -1,3 +1,5 @@
+//! `starling inspect case`: an entry of a benchmark, and an output of it with its verdict.
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! `starling inspect rollouts`: the answers that a training kept.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! `starling inspect sample`: a training row with its tokens.
+
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};

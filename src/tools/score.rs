@@ -1,3 +1,5 @@
+//! `starling score`: judges answers made elsewhere.
+
 use clap::{Args, Subcommand};
 
 use super::{score_acebench, score_bfcl, score_reward};

@@ -1,3 +1,5 @@
+//! `starling score acebench`.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! `starling score bfcl`.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

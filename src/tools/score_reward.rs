@@ -1,3 +1,5 @@
+//! `starling score reward`.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

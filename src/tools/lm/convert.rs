@@ -1,3 +1,5 @@
+//! `starling lm convert`: writes a model in another form.
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};

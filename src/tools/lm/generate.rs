@@ -1,9 +1,10 @@
+//! `starling lm generate`: answers rows of prompts.
+
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use clap::Args;
 use starling_lm::generate::{Request, Sample, Sampling, StopReason, StopTexts, Usage, key_of};
-
 use starling_lm::load::Checkpoint;
 use starling_lm::place::Generator;
 use starling_lm::tokenizer::Tokenizer;

@@ -1,3 +1,5 @@
+//! `starling lm info`: what a model is, and the memory that it takes.
+
 use std::path::PathBuf;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! `starling lm logprobs`: scores rows of texts.
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 

@@ -1,3 +1,5 @@
+//! Answers against the slow path, in any batch and on any threads.
+
 use std::sync::Mutex;
 
 use candle_core::{D, DType, Device, Tensor};

@@ -1,3 +1,5 @@
+//! Models as files: written, read back, and refused.
+
 use super::*;
 use crate::config::Architecture;
 use crate::weights::tests::tiny;

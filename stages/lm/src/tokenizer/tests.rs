@@ -1,3 +1,5 @@
+//! Tokenizers as files, and training one.
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 

@@ -1,3 +1,5 @@
+//! Calls as Python expressions: what is read, and what is refused.
+
 use proptest::prelude::*;
 
 use super::*;
