@@ -177,7 +177,9 @@ impl Manifest<'_> {
             if number > 0 {
                 bytes.push(b',');
             }
-            bytes.extend(part.get(1..part.len() - 1).unwrap_or_default());
+            if let [_, stages @ .., _] = part.as_slice() {
+                bytes.extend(stages);
+            }
         }
         bytes.extend(b"]}\n");
         bytes
