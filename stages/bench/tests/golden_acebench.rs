@@ -1,11 +1,11 @@
 //! Verdicts, prompts and scores of the official evaluator, row by row.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
+mod golden;
 
-use flate2::read::MultiGzDecoder;
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use sha2::{Digest as _, Sha256};
 use starling_text::json::{self, Value};
@@ -16,45 +16,14 @@ use starling_bench::acebench::{
     Outcome, Profile, Summary, Verdict,
 };
 
-/// The folder of golden data; a relative name counts from the workspace's root.
-fn golden() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests are told where the golden data lies by the environment"
-    )]
-    let folder = std::env::var_os("STARLING_GOLDEN");
-    root.join(folder.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from))
-        .join("acebench")
-}
-
 /// The rows of every file whose name starts with `set`.
 fn rows(set: &str) -> Vec<Value> {
-    let folder = golden();
-    let entries =
-        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a readable folder").path())
-        .collect();
-    files.retain(|path| {
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+    let files = golden::files("acebench", |name| {
         name.starts_with(set) && (name.ends_with(".jsonl.gz") || name.ends_with(".jsonl"))
     });
-    files.sort();
     let mut rows = Vec::new();
     for file in files {
-        let bytes = fs::read(&file).expect("a readable file");
-        let mut text = String::new();
-        if file.extension().is_some_and(|extension| extension == "gz") {
-            MultiGzDecoder::new(&bytes[..])
-                .read_to_string(&mut text)
-                .expect("gzip");
-        } else {
-            text = String::from_utf8(bytes).expect("UTF-8");
-        }
+        let text = golden::text(&file);
         rows.extend(
             text.lines()
                 .filter(|line| !line.is_empty())
@@ -64,7 +33,7 @@ fn rows(set: &str) -> Vec<Value> {
     assert!(
         !rows.is_empty(),
         "no rows of `{set}` in {}",
-        folder.display()
+        golden::folder("acebench").display()
     );
     rows
 }

@@ -1,9 +1,11 @@
 //! Every check, conversion, response, state, prompt and score against rows that the benchmark's own program wrote.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
+mod golden;
 
-use flate2::read::GzDecoder;
+use std::path::PathBuf;
+
 use sha2::{Digest as _, Sha256};
 use starling_bench::bfcl::{
     Bfcl, Category, Class, DecodedCall, ErrorKind, Item, Language, Message, Verdict, convert,
@@ -12,50 +14,16 @@ use starling_bench::bfcl::{
 use starling_text::json::{self, Value};
 use starling_text::python;
 
-/// The folder of golden data: `STARLING_GOLDEN`, or `tests/golden` of the workspace.
-fn golden() -> PathBuf {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests choose their data by an environment variable"
-    )]
-    let chosen = std::env::var_os("STARLING_GOLDEN");
-    let chosen = chosen.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from);
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(chosen)
-        .join("bfcl")
-}
-
-/// Files whose names begin and end like this, sorted.
 fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
-    let folder = golden();
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.expect("a folder entry").path())
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            name.starts_with(prefix) && name.ends_with(suffix)
-        })
-        .collect();
-    files.sort();
-    files
-}
-
-fn text(path: &Path) -> String {
-    let bytes = std::fs::read(path).expect("a golden file");
-    let mut text = String::new();
-    GzDecoder::new(&bytes[..])
-        .read_to_string(&mut text)
-        .expect("compressed text");
-    text
+    golden::files("bfcl", |name| {
+        name.starts_with(prefix) && name.ends_with(suffix)
+    })
 }
 
 fn rows(set: &str) -> Vec<Value> {
-    let texts = files(set, ".jsonl.gz").into_iter().map(|path| text(&path));
+    let texts = files(set, ".jsonl.gz")
+        .into_iter()
+        .map(|path| golden::text(&path));
     let parse = |text: String| {
         text.lines()
             .map(|line| json::parse(line).expect("JSON"))
@@ -442,8 +410,8 @@ fn golden_bfcl_e2e() {
                 .expect("a name");
             results.with_file_name(name.replace("_results.jsonl.gz", suffix))
         };
-        let answers = read_lines(&text(&results), &results).expect("results");
-        for line in text(&beside("_verdicts.jsonl.gz")).lines() {
+        let answers = read_lines(&golden::text(&results), &results).expect("results");
+        for line in golden::text(&beside("_verdicts.jsonl.gz")).lines() {
             let row = json::parse(line).expect("JSON");
             let item = item(&bfcl, &row);
             let verdict = bfcl.check_answer(item, &answers[&item.id]);

@@ -1,20 +1,15 @@
 //! Prompting mode against the package bfcl-eval: prompts, decoded calls, verdicts.
 
-use std::fs;
-use std::io::Read as _;
-use std::path::Path;
+#[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
+mod golden;
 
-use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 use starling_bench::bfcl::{Bfcl, Category, Language, Mode, decode_prompted_executable};
 use starling_text::json::{self, Value};
 
 fn rows(name: &str) -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/bfcl");
-    let bytes = fs::read(folder.join(name)).expect("expected results");
-    let mut text = String::new();
-    let mut reader = MultiGzDecoder::new(&bytes[..]);
-    reader.read_to_string(&mut text).expect("gzip");
+    let text = golden::text(&golden::file("bfcl", name));
     let rows = text.lines().map(|line| json::parse(line).expect("JSON"));
     rows.collect()
 }

@@ -1,0 +1,63 @@
+//! Golden data, for the tests of every crate that has some: where it is, and the texts of its files.
+//!
+//! Included by `#[path]` into tests of the crates in `stages/`, from whose folders the workspace is found.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+
+/// An area of the golden data: in the folder that `STARLING_GOLDEN` names (a relative name counts from the workspace's
+/// root), else in `tests/golden`.
+pub(crate) fn folder(area: &str) -> PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests are pointed at other data by the environment"
+    )]
+    let named = std::env::var_os("STARLING_GOLDEN");
+    let named = named.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from);
+    workspace().join(named).join(area)
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A file of an area: the workspace's own where the folder that is named has none.
+pub(crate) fn file(area: &str, name: &str) -> PathBuf {
+    let path = folder(area).join(name);
+    if path.exists() {
+        return path;
+    }
+    workspace().join("tests/golden").join(area).join(name)
+}
+
+/// The files of an area whose names are wanted, sorted.
+pub(crate) fn files(area: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let folder = folder(area);
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(&wanted)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The text of a file, unpacked where its name ends in `.gz`.
+pub(crate) fn text(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return String::from_utf8(bytes).expect("UTF-8");
+    }
+    let mut text = String::new();
+    MultiGzDecoder::new(bytes.as_slice())
+        .read_to_string(&mut text)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text
+}
