@@ -344,7 +344,7 @@ impl Trainer {
 
     /// From now on the learning rate is the schedule's times this.
     pub fn scale_rate(&mut self, scale: f64) {
-        on_either!(self, trainer => trainer.scale_rate(scale))
+        on_either!(self, trainer => trainer.scale_rate(scale));
     }
 
     /// Updates done so far.

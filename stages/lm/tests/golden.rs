@@ -11,6 +11,9 @@ mod baselines;
 mod ckd;
 #[path = "golden/files.rs"]
 mod files;
+#[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
+mod golden;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
 #[path = "golden/policy.rs"]

@@ -5,60 +5,33 @@
     reason = "a test stops at what it cannot read, and tells how many cases it saw"
 )]
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/support/golden.rs"]
+mod golden;
 
-use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use starling_lm::tokenizer::Tokenizer;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks where the golden data is"
-)]
-fn golden_folder() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let named = std::env::var_os("STARLING_GOLDEN");
-    root.join(named.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from))
-}
-
-fn unpacked(path: &Path) -> Vec<u8> {
-    let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut bytes = Vec::new();
-    GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
-    bytes
-}
-
 /// The rows of every file of a set, whatever its suffix.
 fn rows(folder: &str, set: &str) -> Vec<Value> {
-    let folder = golden_folder().join(folder);
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let mut rows = Vec::new();
-    for path in paths {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with(&format!("{set}_")) && name.ends_with(".jsonl.gz") {
-            let text = String::from_utf8(unpacked(&path)).unwrap();
-            rows.extend(
-                text.lines()
-                    .map(|line| serde_json::from_str::<Value>(line).unwrap()),
-            );
-        }
-    }
-    rows
+    let prefix = format!("{set}_");
+    let wanted = |name: &str| name.starts_with(&prefix) && name.ends_with(".jsonl.gz");
+    let texts = golden::files(folder, wanted)
+        .into_iter()
+        .map(|file| golden::text(&file));
+    let parse = |text: String| -> Vec<Value> {
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    texts.flat_map(parse).collect()
 }
 
 /// Qwen3's tokenizer, kept beside the sets.
 fn qwen3() -> Tokenizer {
-    let inside = golden_folder().join("qwen3-tokenizer/tokenizer.json.gz");
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/qwen3-tokenizer/tokenizer.json.gz");
-    let path = if inside.exists() { inside } else { kept };
-    Tokenizer::from_bytes(&unpacked(&path)).unwrap()
+    let text = golden::text(&golden::file("qwen3-tokenizer", "tokenizer.json.gz"));
+    Tokenizer::from_bytes(text.as_bytes()).unwrap()
 }
 
 fn ids_of(row: &Value, field: &str) -> Vec<u32> {

@@ -7,7 +7,9 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
+mod golden;
 
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
@@ -22,26 +24,9 @@ struct Golden {
     bytes: Vec<u8>,
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks where the golden data is"
-)]
 fn goldens() -> Vec<Golden> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let named = std::env::var_os("STARLING_GOLDEN");
-    let folder = root
-        .join(named.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from))
-        .join("lm");
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths
+    golden::files("lm", |name| name.ends_with(".safetensors"))
         .into_iter()
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|ending| ending == "safetensors")
-        })
         .map(|path| Golden {
             name: path.file_stem().unwrap().to_string_lossy().into_owned(),
             bytes: std::fs::read(&path).unwrap(),

@@ -5,65 +5,30 @@
     reason = "helpers of tests are tests"
 )]
 
-use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+#[path = "../../../tests/support/golden.rs"]
+mod golden;
 
-use flate2::read::GzDecoder;
 use starling_text::json::{self, Value};
 use starling_text::template::{ChatTemplate, Options};
 use tokenizers::Tokenizer;
 
-/// The folder of golden data: `STARLING_GOLDEN`, else `tests/golden` of the workspace.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests are pointed at other data by the environment"
-)]
-fn golden() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    workspace.join(std::env::var("STARLING_GOLDEN").unwrap_or_else(|_| "tests/golden".into()))
-}
-
-fn unpack(path: &Path) -> String {
-    let mut text = String::new();
-    let file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    text
-}
-
 /// The rows of all files of a set, whatever their suffix.
 fn rows(folder: &str, set: &str) -> Vec<Value> {
-    let folder = golden().join(folder);
-    let mut files: Vec<_> = fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            name.starts_with(&format!("{set}_")) && name.ends_with(".jsonl.gz")
-        })
-        .collect();
-    files.sort();
-    files
-        .iter()
-        .flat_map(|file| {
-            let text = unpack(file);
-            text.lines()
-                .map(|line| json::parse(line).unwrap())
-                .collect::<Vec<_>>()
-        })
-        .collect()
+    let prefix = format!("{set}_");
+    let wanted = |name: &str| name.starts_with(&prefix) && name.ends_with(".jsonl.gz");
+    let texts = golden::files(folder, wanted)
+        .into_iter()
+        .map(|file| golden::text(&file));
+    let parse = |text: String| -> Vec<Value> {
+        let lines = text.lines();
+        lines.map(|line| json::parse(line).unwrap()).collect()
+    };
+    texts.flat_map(parse).collect()
 }
 
 /// A file of Qwen3's, from the golden folder or from that of the workspace.
 fn qwen3(name: &str) -> String {
-    let name = format!("qwen3-tokenizer/{name}");
-    let mut path = golden().join(&name);
-    if !path.exists() {
-        path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../tests/golden")
-            .join(&name);
-    }
-    unpack(&path)
+    golden::text(&golden::file("qwen3-tokenizer", name))
 }
 
 fn tokenizer() -> Tokenizer {
@@ -81,30 +46,33 @@ fn finish(set: &str, cases: usize) {
     assert!(cases > 0, "no cases");
 }
 
+/// Renders a row as it is expected: to this text, or not at all.
+fn renders(template: &ChatTemplate, row: &Value, expected: Option<&Value>) -> Option<String> {
+    let id = row.get("id").unwrap();
+    let messages = row.get("messages").unwrap().as_list().unwrap();
+    let options = Options {
+        extra: row.get("kwargs").unwrap().as_dict().unwrap().clone(),
+        ..Options::default()
+    };
+    let text = template.render(messages, row.get("tools"), &options);
+    let Some(Value::Str(expected)) = expected else {
+        assert!(text.is_err(), "{id:?} renders where the reference fails");
+        return None;
+    };
+    let text = text.unwrap_or_else(|error| panic!("{id:?}: {error}"));
+    assert_eq!(&text, expected, "{id:?}");
+    Some(text)
+}
+
 #[test]
 fn golden_star_chat() {
     let (template, tokenizer) = (ChatTemplate::qwen3(), tokenizer());
     let rows = rows("star/chat", "chat");
     for row in &rows {
-        let id = row.get("id").unwrap();
-        let messages = row.get("messages").unwrap().as_list().unwrap();
-        let options = Options {
-            extra: row.get("kwargs").unwrap().as_dict().unwrap().clone(),
-            ..Options::default()
-        };
-        let text = template.render(messages, row.get("tools"), &options);
-        match row.get("text") {
-            Some(Value::Str(expected)) => {
-                let text = text.unwrap_or_else(|error| panic!("{id:?}: {error}"));
-                assert_eq!(&text, expected, "{id:?}");
-                let encoding = tokenizer.encode_fast(text, false).unwrap();
-                assert_eq!(
-                    encoding.get_ids(),
-                    ids(row.get("token_ids").unwrap()),
-                    "{id:?}"
-                );
-            }
-            _ => assert!(text.is_err(), "{id:?} renders where the reference fails"),
+        if let Some(text) = renders(&template, row, row.get("text")) {
+            let encoding = tokenizer.encode_fast(text, false).unwrap();
+            let expected = ids(row.get("token_ids").unwrap());
+            assert_eq!(encoding.get_ids(), expected, "{:?}", row.get("id"));
         }
     }
     finish("chat", rows.len());
@@ -118,20 +86,8 @@ fn golden_star_chat_first_release() {
     let template = ChatTemplate::from_source(source).unwrap();
     let rows = rows("star/chat", "chat");
     for row in &rows {
-        let id = row.get("id").unwrap();
-        let messages = row.get("messages").unwrap().as_list().unwrap();
-        let options = Options {
-            extra: row.get("kwargs").unwrap().as_dict().unwrap().clone(),
-            ..Options::default()
-        };
-        let text = template.render(messages, row.get("tools"), &options);
-        match row.get("first_release").or(row.get("text")) {
-            Some(Value::Str(expected)) => {
-                let text = text.unwrap_or_else(|error| panic!("{id:?}: {error}"));
-                assert_eq!(&text, expected, "{id:?}");
-            }
-            _ => assert!(text.is_err(), "{id:?} renders where the reference fails"),
-        }
+        let expected = row.get("first_release").or(row.get("text"));
+        renders(&template, row, expected);
     }
     finish("chat_first_release", rows.len());
 }

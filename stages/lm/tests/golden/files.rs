@@ -1,52 +1,23 @@
 //! Reads golden sets and compares numbers with them.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-use flate2::read::GzDecoder;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+
+use crate::golden;
 
 /// Relative distance allowed to results computed in `f64`.
 pub(crate) const EXACT: f64 = 1e-9;
 /// The same for a computation in `f32`.
 pub(crate) const SHORT: f64 = 1e-4;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test asks where the golden data is"
-)]
-fn folder(area: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let named = std::env::var_os("STARLING_GOLDEN");
-    root.join(named.map_or_else(|| PathBuf::from("tests/golden"), PathBuf::from))
-        .join(area)
-}
-
-fn listed(area: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let folder = folder(area);
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> = paths
-        .filter(|path| wanted(&path.file_name().unwrap().to_string_lossy()))
-        .collect();
-    paths.sort();
-    paths
-}
-
 /// The rows of every `SET_*.jsonl.gz` of a folder.
 pub(crate) fn rows(area: &str, set: &str) -> Vec<Value> {
     let prefix = format!("{set}_");
     let mut rows = Vec::new();
-    for path in listed(area, |name| {
+    for path in golden::files(area, |name| {
         name.starts_with(&prefix) && name.ends_with(".jsonl.gz")
     }) {
-        let mut text = String::new();
-        GzDecoder::new(File::open(&path).unwrap())
-            .read_to_string(&mut text)
-            .unwrap();
+        let text = golden::text(&path);
         rows.extend(
             text.lines()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap()),
@@ -136,13 +107,13 @@ impl Case {
 /// Every safetensors file of a folder whose name begins so.
 pub(crate) fn cases(area: &str, prefix: &str) -> Vec<Case> {
     let mut manifest: Vec<Value> = Vec::new();
-    for path in listed(area, |name| {
+    for path in golden::files(area, |name| {
         name.starts_with("manifest") && name.ends_with(".json")
     }) {
         manifest
             .extend(serde_json::from_slice::<Vec<Value>>(&std::fs::read(path).unwrap()).unwrap());
     }
-    let paths = listed(area, |name| {
+    let paths = golden::files(area, |name| {
         name.starts_with(prefix) && name.ends_with(".safetensors")
     });
     paths
