@@ -53,6 +53,20 @@ fn a_run_takes_over_from_one_that_was_killed() {
     assert_eq!(second.started(), ["slow", "table"]);
 }
 
+/// How many stages ran at once, at most.
+fn at_once(events: &[RunEvent]) -> usize {
+    let (mut running, mut most) = (0, 0);
+    for event in events {
+        match event {
+            RunEvent::Started { .. } => running += 1,
+            RunEvent::Done { .. } => running -= 1,
+            _ => {}
+        }
+        most = most.max(running);
+    }
+    most
+}
+
 #[test]
 fn small_stages_run_side_by_side_under_the_budget() {
     let stage = |n: u32| {
@@ -67,16 +81,7 @@ fn small_stages_run_side_by_side_under_the_budget() {
         stage(3)
     ));
     let ran = space.complete("s");
-    let (mut running, mut most) = (0, 0);
-    for event in &ran.events {
-        match event {
-            RunEvent::Started { .. } => running += 1,
-            RunEvent::Done { .. } => running -= 1,
-            _ => {}
-        }
-        most = most.max(running);
-    }
-    assert_eq!(most, 2);
+    assert_eq!(at_once(&ran.events), 2);
 }
 
 /// What another machine would do: a worker with nothing but the store and the digest of its spec.
@@ -156,7 +161,7 @@ fn runs_of_different_actions_do_not_wait_for_each_other() {
     assert_eq!(store.actions().unwrap().len(), 2);
 }
 
-/// How many stages ran at once, at most, with a memory to share.
+/// The same with a memory to share.
 fn most_at_once(memory: &str, declared: &[&str]) -> usize {
     let stage = |(n, memory): (usize, &&str)| {
         let memory = match *memory {
@@ -171,16 +176,7 @@ fn most_at_once(memory: &str, declared: &[&str]) -> usize {
     let space = Space::new(&format!("[run]\nthreads = 8\n{stages}"));
     let ran = space.run("s", &["--memory", memory]);
     assert_eq!(ran.code, 0, "{:#?}", ran.events);
-    let (mut running, mut most) = (0, 0);
-    for event in &ran.events {
-        match event {
-            RunEvent::Started { .. } => running += 1,
-            RunEvent::Done { .. } => running -= 1,
-            _ => {}
-        }
-        most = most.max(running);
-    }
-    most
+    at_once(&ran.events)
 }
 
 #[test]
