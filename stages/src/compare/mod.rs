@@ -175,10 +175,18 @@ fn read(path: &Path) -> Result<BTreeMap<String, Item>, StageError> {
                 };
                 return Ok((id.to_owned(), item));
             }
-            let (samples, right) = (
-                number("samples")? as usize,
-                number("samples_right")? as usize,
-            );
+            let count = |key: &str| {
+                let value = number(key)?;
+                let whole =
+                    value.fract().abs() <= 0.0 && (0.0..=f64::from(u32::MAX)).contains(&value);
+                whole
+                    .then_some(value as usize)
+                    .ok_or_else(|| wrong(&format!("`{key}` is no count")))
+            };
+            let (samples, right) = (count("samples")?, count("samples_right")?);
+            if right > samples {
+                return Err(wrong("more samples are right than there are"));
+            }
             let item = Item {
                 exact: number("exact")?,
                 reward: Some(number("reward")?),
@@ -350,6 +358,25 @@ mod tests {
         let path = folder.join(name);
         std::fs::write(&path, lines.join("\n") + "\n").expect("written");
         read(&path).expect("items")
+    }
+
+    #[test]
+    fn counts_that_are_none_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("items.jsonl");
+        for (samples, right, what) in [
+            ("4", "5", "more samples are right than there are"),
+            ("-1", "0", "`samples` is no count"),
+            ("1e300", "0", "`samples` is no count"),
+            ("2", "0.5", "`samples_right` is no count"),
+        ] {
+            let line = format!(
+                r#"{{"id": "e", "exact": true, "reward": 1.0, "samples": {samples}, "samples_right": {right}}}"#
+            );
+            std::fs::write(&path, line + "\n").expect("written");
+            let error = read(&path).expect_err(what).to_string();
+            assert!(error.contains(what), "{error}");
+        }
     }
 
     #[test]

@@ -402,8 +402,9 @@ impl Endpoint {
         mut take: impl FnMut(usize, Result<Reply, EndpointError>) -> Result<(), StageError>,
     ) -> Result<(), StageError> {
         let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let (sender, replies) = mpsc::channel();
-        let work = |sender: mpsc::Sender<_>| loop {
+        // Without room: who has a reply asks on when it was taken, so that a refusal is heard before many more are asked.
+        let (sender, replies) = mpsc::sync_channel(0);
+        let work = |sender: mpsc::SyncSender<_>| loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let (Some(query), false) = (queries.get(at), stopped.load(Ordering::Relaxed)) else {
                 return;
@@ -419,6 +420,8 @@ impl Endpoint {
                 scope.spawn(|| work(sender));
             }
             drop(sender);
+            // Dropped with this scope, also by a panic in `take`: else workers would wait for ever.
+            let replies = replies;
             let mut outcome = Ok(());
             // Ends when the last worker does; replies that were under way are still taken.
             loop {

@@ -39,7 +39,7 @@ use starling_contract::{
     StageError,
 };
 use starling_lm::generate::{Request, Sample, Sampling, StopReason};
-use starling_lm::place::Generator;
+use starling_lm::place::{Generator, Place};
 use starling_lm::tokenizer::Tokenizer;
 
 use self::served::Served;
@@ -323,11 +323,11 @@ impl Stage for RolloutKind {
     fn run(p: Params, context: &mut StageContext<'_>) -> Result<(), StageError> {
         match (context.optional("model"), served::settings(&p)) {
             (Some(folder), None) => {
-                device::place(context)?;
+                let place = device::place(context)?;
                 let model = Model::load(folder)?;
                 let k = p.top_k.min(model.config().vocab_size);
                 let vocabulary = model.config().vocab_size;
-                let chunks = by_engine(&p, context, &model)?;
+                let chunks = by_engine(&p, context, &place, &model)?;
                 let report = finish(&p, context, &chunks, k, vocabulary)?;
                 let (generated, read) = (report.generated_tokens, report.prompt_tokens);
                 let work = model.work(Self::KIND, 0, generated, read);
@@ -370,13 +370,12 @@ impl Stage for RolloutKind {
 fn by_engine(
     p: &Params,
     context: &StageContext<'_>,
+    place: &Place,
     model: &Model,
 ) -> Result<Vec<PathBuf>, StageError> {
     let tokenizer = model.tokenizer()?;
     let all = prompts::read(context.input("prompts")?, "prompts", &tokenizer, p.prompts)?;
-    let place = device::place(context)?;
-    let generator =
-        Generator::new(&place, model.config(), &model.checkpoint.weights).map_err(lm)?;
+    let generator = Generator::new(place, model.config(), &model.checkpoint.weights).map_err(lm)?;
     let vocabulary = model.config().vocab_size;
     let sampling = Sampling {
         temperature: p.temperature,

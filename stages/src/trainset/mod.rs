@@ -138,13 +138,13 @@ impl Stage for Trainset {
             folder,
             tokenizer: OnceLock::new(),
         };
-        sift(context, p.max_drop, |row, _| {
+        let sifted = sift(context, p.max_drop, |row, _| {
             convert.row(row).unwrap_or_else(Fate::Dropped)
-        })?;
+        });
         // No row is at fault for a tokenizer that cannot be read.
         match convert.tokenizer.into_inner() {
             Some(Err(error)) => Err(StageError::failed(error)),
-            _ => Ok(()),
+            _ => sifted,
         }
     }
 }
