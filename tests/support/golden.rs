@@ -49,6 +49,16 @@ pub(crate) fn files(area: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     files
 }
 
+/// The lines of every `SET_*.jsonl.gz` of an area, in the order of the files.
+pub(crate) fn lines(area: &str, set: &str) -> Vec<String> {
+    let prefix = format!("{set}_");
+    let files = files(area, |name| {
+        name.starts_with(&prefix) && name.ends_with(".jsonl.gz")
+    });
+    let lines = |file: &PathBuf| text(file).lines().map(str::to_owned).collect::<Vec<_>>();
+    files.iter().flat_map(lines).collect()
+}
+
 /// The text of a file, unpacked where its name ends in `.gz`.
 pub(crate) fn text(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -14,18 +14,9 @@ use starling_lm::tokenizer::Tokenizer;
 
 /// The rows of every file of a set, whatever its suffix.
 fn rows(folder: &str, set: &str) -> Vec<Value> {
-    let prefix = format!("{set}_");
-    let wanted = |name: &str| name.starts_with(&prefix) && name.ends_with(".jsonl.gz");
-    let texts = golden::files(folder, wanted)
-        .into_iter()
-        .map(|file| golden::text(&file));
-    let parse = |text: String| -> Vec<Value> {
-        let lines = text.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    };
-    texts.flat_map(parse).collect()
+    let lines = golden::lines(folder, set);
+    let rows = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+    rows.collect()
 }
 
 /// Qwen3's tokenizer, kept beside the sets.

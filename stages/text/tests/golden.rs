@@ -14,16 +14,11 @@ use tokenizers::Tokenizer;
 
 /// The rows of all files of a set, whatever their suffix.
 fn rows(folder: &str, set: &str) -> Vec<Value> {
-    let prefix = format!("{set}_");
-    let wanted = |name: &str| name.starts_with(&prefix) && name.ends_with(".jsonl.gz");
-    let texts = golden::files(folder, wanted)
-        .into_iter()
-        .map(|file| golden::text(&file));
-    let parse = |text: String| -> Vec<Value> {
-        let lines = text.lines();
-        lines.map(|line| json::parse(line).unwrap()).collect()
-    };
-    texts.flat_map(parse).collect()
+    let lines = golden::lines(folder, set);
+    lines
+        .iter()
+        .map(|line| json::parse(line).unwrap())
+        .collect()
 }
 
 /// A file of Qwen3's, from the golden folder or from that of the workspace.

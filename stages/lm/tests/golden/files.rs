@@ -12,18 +12,9 @@ pub(crate) const SHORT: f64 = 1e-4;
 
 /// The rows of every `SET_*.jsonl.gz` of a folder.
 pub(crate) fn rows(area: &str, set: &str) -> Vec<Value> {
-    let prefix = format!("{set}_");
-    let mut rows = Vec::new();
-    for path in golden::files(area, |name| {
-        name.starts_with(&prefix) && name.ends_with(".jsonl.gz")
-    }) {
-        let text = golden::text(&path);
-        rows.extend(
-            text.lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap()),
-        );
-    }
-    rows
+    let lines = golden::lines(area, set);
+    let rows = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+    rows.collect()
 }
 
 /// A tensor of a case.

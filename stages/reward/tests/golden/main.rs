@@ -8,6 +8,7 @@
 mod corpora;
 mod examples;
 #[path = "../../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
 mod golden;
 mod labels;
 mod reward;
