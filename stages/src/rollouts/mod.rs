@@ -367,5 +367,19 @@ mod tests {
             let error = Rollouts::read(folder.path()).err().expect("cut short");
             assert!(error.to_string().contains("tokens-00000"), "{error}");
         }
+        // Lengths that are not those of what follows, of prompts as of answers.
+        let header = u64::from_le_bytes(*whole.first_chunk().expect("a length")) as usize;
+        let places: serde_json::Value =
+            serde_json::from_slice(&whole[8..8 + header]).expect("a header");
+        for name in ["prompt_lens", "lens"] {
+            let start = places[name]["data_offsets"][0].as_u64().expect("a place");
+            for other in [0, 2, u32::MAX] {
+                let mut damaged = whole.clone();
+                damaged[8 + header + start as usize..][..4].copy_from_slice(&other.to_le_bytes());
+                std::fs::write(&path, &damaged).expect("written");
+                let error = Rollouts::read(folder.path()).err().expect(name).to_string();
+                assert!(error.contains("do not belong together"), "{error}");
+            }
+        }
     }
 }

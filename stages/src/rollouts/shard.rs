@@ -151,9 +151,11 @@ impl OpenShard {
     pub(super) fn open(texts: &Path, numbers: &Path, codec: Codec) -> Result<Self, StageError> {
         let tokens = TensorFile::open(numbers)?;
         let bad = |what: &str| StageError::failed(format!("{}: {what}", numbers.display()));
-        let mut rest = tokens.words("prompt_ids")?.into_iter();
-        let prompts: Vec<Vec<u32>> = tokens
-            .words("prompt_lens")?
+        let prompt_ids = tokens.words("prompt_ids")?;
+        let prompt_lens = tokens.words("prompt_lens")?;
+        let prompt_total: usize = prompt_lens.iter().map(|l| *l as usize).sum();
+        let mut rest = prompt_ids.iter().copied();
+        let prompts: Vec<Vec<u32>> = prompt_lens
             .into_iter()
             .map(|len| rest.by_ref().take(len as usize).collect())
             .collect();
@@ -164,6 +166,7 @@ impl OpenShard {
         let total: usize = lens.iter().map(|l| *l as usize).sum();
         if rows.len() != lens.len()
             || prompt_of.len() != lens.len()
+            || prompt_total != prompt_ids.len()
             || total != ids.len()
             || logprobs.len() != total
             || tokens.len("top")? != total * codec.row_bytes()
@@ -249,7 +252,9 @@ impl TensorFile {
             serde_json::from_slice(&bytes[8..]).map_err(|e| bad(format!("damaged header: {e}")))?;
         let spans = || places.values().map(|place| place.data_offsets);
         let end = spans().map(|(_, end)| end).max().unwrap_or(0);
-        if end as u64 + 8 + header != size || spans().any(|(start, end)| start > end) {
+        if (end as u64).checked_add(8 + header) != Some(size)
+            || spans().any(|(start, end)| start > end)
+        {
             return Err(bad("is cut short or damaged".to_owned()));
         }
         Ok(Self {
