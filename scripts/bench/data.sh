@@ -42,14 +42,12 @@ cargo run --quiet --profile "${PROFILE:-release}" -p starling-reward --example s
 python3 - "$rows" "$work" <<'PYTHON'
 import gzip, json, statistics, sys, time
 rows, work = int(sys.argv[1]), sys.argv[2]
-stated = {t["step"].split(" ")[0]: t["per_second"] for t in json.load(open("tests/golden/star/timing.json"))}
 timing = {t["step"]: t["per_second"] for t in json.load(open("tests/golden/star/timing.json"))}
 def python(start):
-    return next((v for k, v in timing.items() if k.startswith(start)), None)
+    return next(v for k, v in timing.items() if k.startswith(start))
 def line(what, ours, theirs, bar):
-    ratio = f"{ours / theirs:8.1f}×" if theirs else "        –"
-    held = "" if not (theirs and bar) else ("  holds" if ours >= bar * theirs else "  MISSED")
-    print(f"{what:52} {ours:12,.0f} {theirs or float('nan'):10,.0f} {ratio}   {f'≥ {bar}×' if bar else '':8}{held}")
+    held = "" if not bar else ("  holds" if ours >= bar * theirs else "  MISSED")
+    print(f"{what:52} {ours:12,.0f} {theirs:10,.0f} {ours / theirs:8.1f}×   {f'≥ {bar}×' if bar else '':8}{held}")
 print(f"{'step':52} {'starling/s':>12} {'Python/s':>10} {'ratio':>9}   bar")
 for stage, start, bar in [
     ("format", "format_xlam", 5), ("filter", "filter_on_simrl", 5), ("label", "labeling_messages", 5),
