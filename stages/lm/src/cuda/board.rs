@@ -213,24 +213,18 @@ impl Buffer {
 
     /// The first `len` numbers of 4 bytes.
     pub(crate) fn floats(&self, len: usize) -> Result<Vec<f32>, LmError> {
-        let bytes = self.read(4 * len)?;
-        Ok(bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|word| f32::from_le_bytes(*word))
-            .collect())
+        self.words(len, f32::from_le_bytes)
     }
 
-    /// The first `len` numbers of 4 bytes, as ids.
+    /// The same as ids.
     pub(crate) fn ids(&self, len: usize) -> Result<Vec<u32>, LmError> {
+        self.words(len, u32::from_le_bytes)
+    }
+
+    fn words<T>(&self, len: usize, number: impl Fn([u8; 4]) -> T) -> Result<Vec<T>, LmError> {
         let bytes = self.read(4 * len)?;
-        Ok(bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|word| u32::from_le_bytes(*word))
-            .collect())
+        let words = bytes.as_chunks::<4>().0.iter();
+        Ok(words.map(|word| number(*word)).collect())
     }
 
     pub(crate) fn read(&self, len: usize) -> Result<Vec<u8>, LmError> {

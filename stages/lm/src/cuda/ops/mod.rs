@@ -88,19 +88,13 @@ impl Ops {
     }
 
     pub(crate) fn upload_ints(&self, values: &[i32]) -> Result<Buffer, LmError> {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        self.upload(&bytes)
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        self.upload(&bytes.collect::<Vec<u8>>())
     }
 
     pub(crate) fn upload_longs(&self, values: &[u64]) -> Result<Buffer, LmError> {
-        let bytes: Vec<u8> = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        self.upload(&bytes)
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        self.upload(&bytes.collect::<Vec<u8>>())
     }
 
     /// Runs a kernel unless there is nothing to do.
