@@ -331,7 +331,17 @@ fn conversations(path: &Path) -> Result<BTreeMap<String, Conversation>, StageErr
         let mut calls = Calls::default();
         let messages = messages.iter().map(|m| message(m, &mut calls)).collect();
         let tools = list("tools").unwrap_or_default();
-        chats.insert(id, (messages, tools.iter().map(tool).collect()));
+        let tools: Option<Vec<Value>> = tools.iter().map(tool).collect();
+        let tools = tools.ok_or_else(|| {
+            StageError::failed_try(
+                format!(
+                    "{}: row `{id}` has a tool that is no JSON object",
+                    path.display()
+                ),
+                "bring the rows into the unified form with the kind `format`",
+            )
+        })?;
+        chats.insert(id, (messages, tools));
     }
     Ok(chats)
 }
@@ -374,15 +384,44 @@ fn message(message: &Value, calls: &mut Calls) -> Value {
     out
 }
 
-/// A tool with its parameters as a schema.
-fn tool(tool: &Value) -> Value {
-    let bare = tool.get("function").unwrap_or(tool);
-    let mut function = bare.clone();
-    let parameters = bare.get("parameters").cloned().unwrap_or_else(|| json!({}));
+/// A tool with its parameters as a schema; none where it is no object.
+fn tool(tool: &Value) -> Option<Value> {
+    let mut function = tool.get("function").unwrap_or(tool).as_object()?.clone();
+    let parameters = function
+        .get("parameters")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     let is_schema = parameters.get("properties").is_some_and(Value::is_object)
         && parameters.get("type").is_some_and(|t| !t.is_null());
     if !is_schema {
-        function["parameters"] = json!({"type": "object", "properties": parameters});
+        let schema = json!({"type": "object", "properties": parameters});
+        function.insert("parameters".to_owned(), schema);
     }
-    json!({"type": "function", "function": function})
+    Some(json!({"type": "function", "function": function}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_that_is_no_object_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rows.jsonl");
+        let messages =
+            r#"[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]"#;
+        let row = |tool: &str| {
+            format!("{{\"id\": \"r1\", \"messages\": {messages}, \"tools\": [{tool}]}}\n")
+        };
+        for wrong in [r#""a text""#, "7", "null", r#"{"function": []}"#] {
+            std::fs::write(&path, row(wrong)).expect("written");
+            let error = conversations(&path).expect_err(wrong).to_string();
+            assert!(error.contains("row `r1` has a tool"), "{error}");
+        }
+        let bare = r#"{"name": "f", "parameters": {"a": {"type": "string"}}}"#;
+        std::fs::write(&path, row(bare)).expect("written");
+        let chats = conversations(&path).expect("rows");
+        let schema = &chats["r1"].1[0]["function"]["parameters"];
+        assert_eq!(schema["properties"]["a"]["type"], "string");
+    }
 }
