@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use starling_contract::{StageContext, StageError};
@@ -34,7 +34,7 @@ impl Attempt<'_> {
             })?;
         let (single, many) = self.inputs(scratch)?;
         let externals = self.externals(scratch)?;
-        let words = keep_panic_words();
+        note_panics();
         let (done, outcome) = mpsc::channel();
         std::thread::scope(|scope| {
             std::thread::Builder::new()
@@ -67,10 +67,7 @@ impl Attempt<'_> {
                 (Ok(Err(StageError::ShardDone)), _) if self.shard.is_some() => Ok(Ran::Shard),
                 (Ok(Err(StageError::Interrupted)), Over::Yes) => Err(self.over_limit()),
                 (Ok(Err(error)), _) => Err(End::of_stage(&error)),
-                (Err(payload), _) => Err(End::new(
-                    Cause::Panic,
-                    panic_message(payload.as_ref(), &words),
-                )),
+                (Err(payload), _) => Err(End::new(Cause::Panic, panic_message(payload.as_ref()))),
             }
         })
     }
@@ -131,37 +128,39 @@ fn leave_process(code: u8) -> ! {
     std::process::exit(i32::from(code))
 }
 
-/// Keeps what the panic hook says about the place, which the payload does not hold.
-fn keep_panic_words() -> Arc<Mutex<Option<String>>> {
-    let words = Arc::new(Mutex::new(None));
-    let keep = Arc::clone(&words);
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let place = info
-            .location()
-            .map(|l| format!("{}:{}", l.file(), l.line()));
-        // The first panic is the cause; others may follow from it.
-        let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_none() {
-            *kept = place;
-        }
-        drop(kept);
-        before(info);
-    }));
-    words
+/// Where the first panic of the present action was, which its payload does not hold.
+static PANICKED_AT: Mutex<Option<String>> = Mutex::new(None);
+
+fn panicked_at() -> MutexGuard<'static, Option<String>> {
+    PANICKED_AT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn panic_message(payload: &(dyn Any + Send), place: &Mutex<Option<String>>) -> String {
+/// Has the panic hook note places, from now on for this action. A process has one action at a time, and one hook
+/// however many follow each other.
+fn note_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let place = info.location();
+            let place = place.map(|l| format!("{}:{}", l.file(), l.line()));
+            // The first panic is the cause; others may follow from it.
+            let mut kept = panicked_at();
+            *kept = kept.take().or(place);
+            drop(kept);
+            before(info);
+        }));
+    });
+    *panicked_at() = None;
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    let place = place
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-        .map(|p| format!(" at {p}"))
-        .unwrap_or_default();
+    let place = panicked_at().take();
+    let place = place.map(|p| format!(" at {p}")).unwrap_or_default();
     format!("panicked{place}: {text}")
 }
