@@ -1,5 +1,6 @@
 //! Where a model computes: one face over the program for the processor and the one for CUDA devices.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -294,8 +295,10 @@ impl Trainer {
     pub fn generator(&self) -> Result<Generator, LmError> {
         match self {
             Self::Cpu(trainer) => {
-                let (config, weights) = (trainer.decoder().config(), trainer.weights()?);
-                let generator = generate::Generator::new(config, &weights)?;
+                let decoder = trainer.decoder();
+                let values = |name: &str| decoder.values(name).map(Cow::Borrowed);
+                let generator =
+                    generate::Generator::of_values(decoder.config(), &values, Kept::F32)?;
                 Ok(Generator::Cpu(Box::new(generator)))
             }
             Self::Cuda(trainer) => {

@@ -103,6 +103,18 @@ impl<T: Real> Decoder<T> {
         tensors(&self.layout, &self.params)
     }
 
+    /// The values of a tensor by its Hugging Face name, where they lie.
+    ///
+    /// # Errors
+    /// [`LmError::Tensor`] when there is none of this name.
+    pub(crate) fn values(&self, name: &str) -> Result<&[T], LmError> {
+        let mut entries = self.layout.entries().iter();
+        entries
+            .find(|entry| entry.name == name)
+            .map(|entry| self.slot(&entry.range))
+            .ok_or_else(|| LmError::tensor(name, "is missing"))
+    }
+
     fn slot(&self, range: &Range<usize>) -> &[T] {
         &self.params[range.clone()]
     }

@@ -16,9 +16,10 @@ mod scoring;
 mod stop;
 mod tile;
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use self::model::{Model, Scratch};
+use self::model::{Model, Scratch, Values};
 use crate::config::ModelConfig;
 use crate::error::LmError;
 use crate::weights::Weights;
@@ -288,8 +289,18 @@ impl Generator {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn keeping(config: &ModelConfig, weights: &Weights, kept: Kept) -> Result<Self, LmError> {
+        weights.check(config)?;
+        Self::of_values(config, &|name| weights.values(name).map(Cow::Owned), kept)
+    }
+
+    /// The same from wherever the values lie, so that they are copied once.
+    pub(crate) fn of_values(
+        config: &ModelConfig,
+        values: &Values<'_>,
+        kept: Kept,
+    ) -> Result<Self, LmError> {
         Ok(Self {
-            model: Model::new(config, weights, kept)?,
+            model: Model::new(config, values, kept)?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The decoder as generation runs it: packed weights, rows of many sequences at once, no gradients.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use pulp::Arch;
@@ -14,7 +15,6 @@ use crate::kernels::norm::rms_norm;
 use crate::kernels::rope::{RopeTable, heads_forward};
 use crate::kernels::swiglu::swiglu;
 use crate::kernels::vector::{add_assign, add_row};
-use crate::weights::Weights;
 
 /// Rows of a prompt that are computed at a time; bounds memory, changes no bit.
 const CHUNK: usize = 128;
@@ -31,6 +31,9 @@ struct Layer {
     gate_up: Packed,
     down: Packed,
 }
+
+/// The values of a tensor by its name, row-major, borrowed where they lie already.
+pub(crate) type Values<'a> = dyn Fn(&str) -> Result<Cow<'a, [f32]>, LmError> + 'a;
 
 /// Bytes of weights from which on threads share each product; smaller models fit near the processor, and threads
 /// do better with sequences of their own.
@@ -92,26 +95,24 @@ impl Scratch {
 impl Model {
     pub(super) fn new(
         config: &ModelConfig,
-        weights: &Weights,
+        values: &Values<'_>,
         kept: Kept,
     ) -> Result<Self, LmError> {
-        weights.check(config)?;
-        let embedding = weights.values("model.embed_tokens.weight")?;
+        let embedding = values("model.embed_tokens.weight")?;
         let (head, embedding) = if config.tie_word_embeddings {
             (pack(config.hidden_size, &[&embedding], kept), None)
         } else {
-            let head = weights.values("lm_head.weight")?;
-            let head = pack(config.hidden_size, &[&head], kept);
-            (head, Some(embedding))
+            let head = pack(config.hidden_size, &[&values("lm_head.weight")?], kept);
+            (head, Some(embedding.into_owned()))
         };
-        let layers = (0..config.num_hidden_layers).map(|index| layer(config, weights, kept, index));
+        let layers = (0..config.num_hidden_layers).map(|index| layer(config, values, kept, index));
         Ok(Self {
             config: config.clone(),
             arch: Arch::new(),
             rope: RopeTable::new(config),
             embedding,
             layers: layers.collect::<Result<_, _>>()?,
-            norm: weights.values("model.norm.weight")?,
+            norm: values("model.norm.weight")?.into_owned(),
             head,
         })
     }
@@ -535,13 +536,14 @@ pub(crate) fn quantise(values: &[f32]) -> Quantised {
 
 fn layer(
     config: &ModelConfig,
-    weights: &Weights,
+    values: &Values<'_>,
     kept: Kept,
     index: usize,
 ) -> Result<Layer, LmError> {
-    let values = |rest: &str| weights.values(&format!("model.layers.{index}.{rest}"));
+    let values = |rest: &str| values(&format!("model.layers.{index}.{rest}"));
+    let vector = |rest: &str| values(rest).map(Cow::into_owned);
     let projection = |name: &str| values(&format!("{name}.weight"));
-    let optional = |wanted: bool, rest: &str| wanted.then(|| values(rest)).transpose();
+    let optional = |wanted: bool, rest: &str| wanted.then(|| vector(rest)).transpose();
     let qkv = [
         projection("self_attn.q_proj")?,
         projection("self_attn.k_proj")?,
@@ -549,9 +551,9 @@ fn layer(
     ];
     let gate_up = [projection("mlp.gate_proj")?, projection("mlp.up_proj")?];
     let qkv_bias = if config.attention_bias {
-        let mut bias = values("self_attn.q_proj.bias")?;
-        bias.extend(values("self_attn.k_proj.bias")?);
-        bias.extend(values("self_attn.v_proj.bias")?);
+        let mut bias = vector("self_attn.q_proj.bias")?;
+        bias.extend(&*values("self_attn.k_proj.bias")?);
+        bias.extend(&*values("self_attn.v_proj.bias")?);
         Some(bias)
     } else {
         None
@@ -559,7 +561,7 @@ fn layer(
     let normed = config.architecture.has_qk_norm();
     let hidden = config.hidden_size;
     Ok(Layer {
-        input_norm: values("input_layernorm.weight")?,
+        input_norm: vector("input_layernorm.weight")?,
         qkv: pack(hidden, &[&qkv[0], &qkv[1], &qkv[2]], kept),
         qkv_bias,
         q_norm: optional(normed, "self_attn.q_norm.weight")?,
@@ -569,7 +571,7 @@ fn layer(
             &[&projection("self_attn.o_proj")?],
             kept,
         ),
-        middle_norm: values("post_attention_layernorm.weight")?,
+        middle_norm: vector("post_attention_layernorm.weight")?,
         gate_up: pack(hidden, &[&gate_up[0], &gate_up[1]], kept),
         down: pack(
             config.intermediate_size,
