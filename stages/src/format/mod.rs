@@ -10,7 +10,8 @@
 //! bytes. A row that is no JSON, or not of the corpus, is left out and counted; a file that is cut off or
 //! cannot be decompressed fails the stage.
 
-use std::borrow::Cow;
+mod messages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use starling_contract::{
     ArtifactType, Complaint, Input, Output, Ports, Stage, StageContext, StageError,
 };
 use starling_reward::Mode;
-use starling_reward::prepare::{Change, Corpus, PythonRandom, format_row};
+use starling_reward::prepare::{Corpus, PythonRandom, format_row};
 use starling_text::json::{self, Value};
 
 use crate::dropped::Dropped;
@@ -43,7 +44,7 @@ enum Source {
     Toolace,
     /// `functions`, `messages`, `expected_output`: queries that no tool fits.
     Hammer,
-    /// `id`, `messages`, `tools`, as they are; the lists may be JSON text.
+    /// `id`, `messages`, `tools`, as they are; the lists may be JSON text, contents may come in text parts.
     Messages,
 }
 
@@ -77,9 +78,9 @@ fn seed() -> u64 {
 
 impl Stage for Format {
     const KIND: &'static str = "format";
-    /// 4: `messages` and `tools` as JSON text are read; 3: floats between two shortest texts end in the even digit, as Python writes them; 2: changed rows are counted,
+    /// 5: text parts of a content are joined; 4: `messages` and `tools` as JSON text are read; 3: floats between two shortest texts end in the even digit, as Python writes them; 2: changed rows are counted,
     /// places name files; 1: first.
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "brings raw corpus rows into the unified form";
     type Params = Params;
 
@@ -156,7 +157,7 @@ impl Stage for Format {
                 dropped.add(reason, place, id);
             }
             for (change, place, id) in &done.changes {
-                dropped.change(&change.to_string(), place, id);
+                dropped.change(change, place, id);
             }
             writer.lines(&done.text, done.emitted)
         };
@@ -181,7 +182,7 @@ struct Done {
     kept: usize,
     emitted: usize,
     drops: Vec<(String, Place, String)>,
-    changes: Vec<(Change, Place, String)>,
+    changes: Vec<(String, Place, String)>,
 }
 
 impl Done {
@@ -202,18 +203,20 @@ impl Done {
                 self.kept += usize::from(!formatted.rows.is_empty());
                 formatted.rows.iter().for_each(|row| self.emit(row));
                 let drops = formatted.drops.iter().map(ToString::to_string);
-                (drops.collect(), formatted.changes, raw)
+                let changes = formatted.changes.iter().map(ToString::to_string);
+                (drops.collect(), changes.collect(), raw)
             }
             (Ok(raw), None) => {
-                let row = opened(&raw);
-                match plain(&row) {
-                    Ok(()) => {
+                let (drops, joined) = match messages::conversation(&raw) {
+                    Ok((conversation, joined)) => {
                         self.kept += 1;
-                        self.emit(&row);
-                        return;
+                        self.emit(&conversation);
+                        (Vec::new(), joined)
                     }
-                    Err(reason) => (vec![reason.to_owned()], Vec::new(), raw),
-                }
+                    Err(reason) => (vec![reason.to_owned()], false),
+                };
+                let changes = joined.then(|| messages::JOINED.to_owned());
+                (drops, changes.into_iter().collect(), raw)
             }
         };
         for drop in drops {
@@ -281,45 +284,4 @@ fn sampled(path: &Path, size: usize, seed: u64) -> Result<Vec<ReadRow>, StageErr
         }
     }
     Ok(order.iter().filter_map(|n| found.remove(n)).collect())
-}
-
-/// The row with its lists as lists: tables such as Parquet hold them as columns of JSON text.
-fn opened(row: &Value) -> Cow<'_, Value> {
-    let mut opened = Cow::Borrowed(row);
-    for name in ["messages", "tools"] {
-        let list = rows::text(row, name).map(json::parse);
-        if let Some(Ok(list @ Value::List(_))) = list
-            && let Value::Dict(map) = opened.to_mut()
-        {
-            map.insert(name.to_owned(), list);
-        }
-    }
-    opened
-}
-
-/// What keeps a row from being a conversation as it is.
-fn plain(row: &Value) -> Result<(), &'static str> {
-    if row.as_dict().is_none() {
-        return Err("the row is not a JSON object");
-    }
-    if rows::list(row, "messages").is_empty() {
-        return Err("there are no messages");
-    }
-    if rows::list(row, "messages")
-        .iter()
-        .any(|m| rows::text(m, "role").is_none())
-    {
-        return Err("a message has no role");
-    }
-    let odd = |m: &Value| {
-        let content = rows::field(m, "content");
-        !matches!(content, None | Some(Value::Null | Value::Str(_)))
-    };
-    if rows::list(row, "messages").iter().any(odd) {
-        return Err("a content is neither text nor null");
-    }
-    match rows::field(row, "tools") {
-        None | Some(Value::Null | Value::List(_)) => Ok(()),
-        Some(_) => Err("`tools` is not a list"),
-    }
 }
