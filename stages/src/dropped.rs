@@ -17,10 +17,14 @@ pub(crate) struct Dropped {
     rows: usize,
     kept: usize,
     /// Why rows, or turns of them, were left out.
-    reasons: BTreeMap<String, Reason>,
+    reasons: Reasons,
     /// What was changed in rows that stayed.
-    changed: BTreeMap<String, Reason>,
+    changed: Reasons,
 }
+
+/// Rows by reason.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Reasons(BTreeMap<String, Reason>);
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +53,39 @@ struct Named {
     id: String,
 }
 
+impl Reasons {
+    /// Counts a row.
+    pub(crate) fn note(&mut self, reason: &str, place: &Place, id: &str) {
+        let entry = match self.0.get_mut(reason) {
+            Some(entry) => entry,
+            None => self.0.entry(reason.to_owned()).or_default(),
+        };
+        entry.count += 1;
+        if entry.first.len() < NAMED {
+            entry.first.push(Named {
+                file: place.file.clone(),
+                line: place.line,
+                id: id.to_owned(),
+            });
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Display for Reasons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (name, reason)) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {name}{}", reason.count, reason.place())?;
+        }
+        Ok(())
+    }
+}
+
 impl Dropped {
     /// Counts rows that came in.
     pub(crate) fn seen(&mut self, rows: usize) {
@@ -57,12 +94,12 @@ impl Dropped {
 
     /// Counts a row that is left out.
     pub(crate) fn add(&mut self, reason: &str, place: &Place, id: &str) {
-        note(&mut self.reasons, reason, place, id);
+        self.reasons.note(reason, place, id);
     }
 
     /// Counts a row that stays, with something in it changed.
     pub(crate) fn change(&mut self, what: &str, place: &Place, id: &str) {
-        note(&mut self.changed, what, place, id);
+        self.changed.note(what, place, id);
     }
 
     /// Writes the output `report`; fails when more than `max_drop` of the rows are gone, or all.
@@ -74,24 +111,16 @@ impl Dropped {
     ) -> Result<(), StageError> {
         self.kept = kept;
         write_json(&context.output("report"), &self)?;
-        let counted = |reasons: &BTreeMap<String, Reason>| {
-            let parts: Vec<String> = reasons
-                .iter()
-                .map(|(name, r)| format!("{} {name}{}", r.count, r.place()))
-                .collect();
-            parts.join(", ")
-        };
         let mut story = if self.reasons.is_empty() {
             format!("all {} rows kept", self.rows)
         } else {
             format!(
                 "{kept} of {} rows kept; left out: {}",
-                self.rows,
-                counted(&self.reasons)
+                self.rows, self.reasons
             )
         };
         if !self.changed.is_empty() {
-            story = format!("{story}; changed: {}", counted(&self.changed));
+            story = format!("{story}; changed: {}", self.changed);
         }
         let gone = self.rows.saturating_sub(kept) as f64 / self.rows.max(1) as f64;
         if self.rows > 0 && kept == 0 {
@@ -108,20 +137,5 @@ impl Dropped {
         }
         context.info(story);
         Ok(())
-    }
-}
-
-fn note(reasons: &mut BTreeMap<String, Reason>, reason: &str, place: &Place, id: &str) {
-    let entry = match reasons.get_mut(reason) {
-        Some(entry) => entry,
-        None => reasons.entry(reason.to_owned()).or_default(),
-    };
-    entry.count += 1;
-    if entry.first.len() < NAMED {
-        entry.first.push(Named {
-            file: place.file.clone(),
-            line: place.line,
-            id: id.to_owned(),
-        });
     }
 }

@@ -28,7 +28,8 @@ pub use filter::{KEEP_ABOVE, self_reward};
 pub use format::{Corpus, Formatted, Formatter, format_row};
 pub use labels::{Label, LabelReport, Tag, label_last, label_messages, report};
 pub use proportion::{
-    Categories, MinCounts, Proportions, Selection, Traits, Walk, estimate_tokens, select,
+    Categories, MinCounts, PassedOver, Proportions, Selection, Traits, Walk, estimate_tokens,
+    select,
 };
 pub use python_random::PythonRandom;
 pub use rollout::{

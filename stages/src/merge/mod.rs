@@ -16,8 +16,12 @@ use starling_contract::{
 };
 use starling_text::json::{self, Value};
 
+use crate::dropped::Reasons;
 use crate::flow::flow_rows;
 use crate::rows::{self, Chunk, RowReader, RowWriter};
+
+/// Why a row is left out.
+const REPEATED: &str = "says what an earlier row says";
 
 /// The kind `merge`.
 pub(crate) struct Merge;
@@ -38,12 +42,14 @@ struct Part {
     rows: usize,
     repetitions: usize,
     ids_again: usize,
+    /// The rows that were left out.
+    reasons: Reasons,
 }
 
 impl Stage for Merge {
     const KIND: &'static str = "merge";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: repetitions that are left out are named; 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "puts rows of several stages one after the other";
     type Params = Params;
 
@@ -54,7 +60,7 @@ impl Stage for Merge {
                 inputs: &[Input::many("parts", Rows, "rows, under names")],
                 outputs: &[
                     Output::new("rows", Rows, "all of them, part after part"),
-                    Output::new("report", Report, "rows of each part, and repetitions"),
+                    Output::new("report", Report, "rows of each part, repetitions by line"),
                 ],
             }
         }
@@ -94,22 +100,22 @@ impl Stage for Merge {
             let part = report.entry(name).or_default();
             let work = |_, chunk: Chunk| {
                 let each = chunk.values().map(|row| {
-                    let (_, row) = row?;
-                    let id = short(&rows::id_of(&row));
-                    Ok((content(&row), id, json::dumps(&row)))
+                    let (place, row) = row?;
+                    Ok((content(&row), rows::id_of(&row), json::dumps(&row), place))
                 });
                 each.collect::<Result<Vec<_>, StageError>>()
             };
             flow_rows(context, RowReader::open(path)?, work, |each| {
-                for (content, id, text) in each {
+                for (content, id, text, place) in each {
                     if !seen.insert(content) {
                         part.repetitions += 1;
                         if p.drop_repetitions {
+                            part.reasons.note(REPEATED, &place, &id);
                             continue;
                         }
                     }
                     part.rows += 1;
-                    part.ids_again += usize::from(!ids.insert(id));
+                    part.ids_again += usize::from(!ids.insert(short(&id)));
                     writer.line(&text)?;
                 }
                 Ok(())
@@ -121,7 +127,10 @@ impl Stage for Merge {
             return Err(StageError::failed("the parts hold no rows"));
         }
         let again: usize = report.values().map(|part| part.ids_again).sum();
-        let story = format!("{count} rows of {} parts", report.len());
+        let mut story = format!("{count} rows of {} parts", report.len());
+        for (name, part) in report.iter().filter(|(_, part)| !part.reasons.is_empty()) {
+            story = format!("{story}; left out of `{name}`: {}", part.reasons);
+        }
         if again > 0 {
             context.warn(format!("{story}; {again} ids occur more than once"));
         } else {
@@ -145,7 +154,10 @@ fn short(text: &str) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::testing;
 
     #[test]
     fn rows_are_the_same_by_what_they_say() {
@@ -155,5 +167,30 @@ mod tests {
         let c = row(r#"{"id": 1, "messages": [{"role": "user", "content": "b"}], "tools": []}"#);
         assert_eq!(content(&a), content(&b));
         assert_ne!(content(&a), content(&c));
+    }
+
+    #[test]
+    fn repetitions_that_go_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let row =
+            |id, text| format!("{{\"id\": {id}, \"messages\": [{{\"content\": \"{text}\"}}]}}\n");
+        let rows = folder.path().join("rows");
+        fs::write(&rows, [row(1, "a"), row(2, "b"), row(3, "a")].concat()).expect("rows");
+        let params = Params {
+            drop_repetitions: true,
+            ..Params::default()
+        };
+        let parts = [("parts", "one", &*rows)];
+        let run = testing::try_run_many::<Merge>(params, folder.path(), &[], &parts, None);
+        assert!(run.is_ok(), "{run:?}");
+        let report = fs::read_to_string(folder.path().join("out/report")).expect("a report");
+        for said in [
+            "\"rows\": 2",
+            "\"count\": 1",
+            "\"line\": 3",
+            "\"id\": \"3\"",
+        ] {
+            assert!(report.contains(said), "{said}: {report}");
+        }
     }
 }

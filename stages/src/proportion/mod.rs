@@ -10,7 +10,7 @@
 //! Shuffle and draw are CPython's for the same seed, so the released script's choice comes out. Rows are read
 //! twice and only those that the walk takes are held in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,9 @@ use starling_text::json::{self, Value};
 use starling_text::template::{ChatTemplate, Options};
 
 use crate::chat;
+use crate::dropped::Reasons;
 use crate::flow::flow_rows;
-use crate::rows::{self, Chunk, RowReader, RowWriter};
+use crate::rows::{self, Chunk, Place, RowReader, RowWriter};
 use crate::sift;
 
 /// The kind `proportion`.
@@ -85,6 +86,10 @@ mod defaults {
     }
 }
 
+/// Why a row that the walk took is left out, and why another one.
+const TOO_LONG: &str = "the prompt is too long";
+const NOT_DRAWN: &str = "not drawn in the end";
+
 /// What was taken.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -97,14 +102,14 @@ struct Report {
     measured_by: &'static str,
     least: BTreeMap<&'static str, usize>,
     taken_by_category: BTreeMap<&'static str, usize>,
-    /// Of the rows taken in the walk, the ids that were too long; at most the first 20.
-    first_too_long: Vec<String>,
+    /// Why the others were not taken.
+    reasons: Reasons,
 }
 
 impl Stage for Proportion {
     const KIND: &'static str = "proportion";
-    /// 1: first.
-    const VERSION: u32 = 1;
+    /// 2: the report says of every row that was not taken why; 1: first.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "samples conversations by what their last answers are";
     type Params = Params;
 
@@ -158,12 +163,15 @@ impl Stage for Proportion {
         let measure = Measure::new(context)?;
         let traits = traits(context)?;
         let walk = Walk::new(&traits, &wanted);
-        let held = held(context, walk.taken(), &measure)?;
+        let mut reasons = Reasons::default();
+        let held = held(context, &walk, &measure, &mut reasons)?;
         let selection = walk.finish(&traits, &wanted, |row| held[&row].tokens);
-        let too_long = selection
-            .greedy
-            .iter()
-            .filter(|row| held[row].tokens > p.max_prompt_tokens);
+        let taken: BTreeSet<&usize> = selection.taken.iter().collect();
+        for (_, held) in held.iter().filter(|(row, _)| !taken.contains(row)) {
+            let long = held.tokens > p.max_prompt_tokens;
+            let why = if long { TOO_LONG } else { NOT_DRAWN };
+            reasons.note(why, &held.place, &held.id);
+        }
         let report = Report {
             rows: traits.len(),
             target: wanted.target_size(),
@@ -173,7 +181,7 @@ impl Stage for Proportion {
             measured_by: measure.name(),
             least: wanted.min_counts().parts().into_iter().collect(),
             taken_by_category: parts(&selection.counts),
-            first_too_long: too_long.take(20).map(|row| held[row].id.clone()).collect(),
+            reasons,
         };
         rows::write_json(&context.output("report"), &report)?;
         if selection.taken.is_empty() {
@@ -206,6 +214,7 @@ fn parts(counts: &Categories<usize>) -> BTreeMap<&'static str, usize> {
 
 /// A row that the walk took.
 struct Held {
+    place: Place,
     id: String,
     text: String,
     tokens: usize,
@@ -270,32 +279,41 @@ fn traits(context: &StageContext<'_>) -> Result<Vec<Traits>, StageError> {
     Ok(all)
 }
 
-/// The rows at these places, with the lengths of their prompts.
+/// The rows that the walk took, with the lengths of their prompts; the others are noted with why they were not.
 fn held(
     context: &StageContext<'_>,
-    wanted: &[usize],
+    walk: &Walk,
     measure: &Measure,
+    reasons: &mut Reasons,
 ) -> Result<BTreeMap<usize, Held>, StageError> {
-    let mut sorted = wanted.to_vec();
-    sorted.sort_unstable();
+    let passed = walk.passed_over();
     let reader = RowReader::open(context.input("rows")?)?;
     let mut held = BTreeMap::new();
     let work = |first: usize, chunk: Chunk| {
-        let taken = (first..).zip(chunk.values());
-        let taken = taken.filter(|(i, _)| sorted.binary_search(i).is_ok());
-        let each = taken.map(|(i, row)| {
-            let (_, row) = row?;
+        let each = (first..).zip(chunk.values()).map(|(i, row)| {
+            let (place, row) = row?;
+            let id = rows::id_of(&row);
+            if let Ok(at) = passed.binary_search_by_key(&i, |(row, _)| *row) {
+                return Ok(Err((passed[at].1, place, id)));
+            }
+            let (text, tokens) = (json::dumps(&row), measure.prompt(&row));
             let one = Held {
-                id: rows::id_of(&row),
-                text: json::dumps(&row),
-                tokens: measure.prompt(&row),
+                place,
+                id,
+                text,
+                tokens,
             };
-            Ok((i, one))
+            Ok(Ok((i, one)))
         });
         each.collect::<Result<Vec<_>, StageError>>()
     };
     flow_rows(context, reader, work, |each| {
-        held.extend(each);
+        for row in each {
+            match row {
+                Ok((i, one)) => drop(held.insert(i, one)),
+                Err((why, place, id)) => reasons.note(&why.to_string(), &place, &id),
+            }
+        }
         Ok(())
     })?;
     Ok(held)
@@ -303,6 +321,8 @@ fn held(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::testing;
 
@@ -347,6 +367,19 @@ mod tests {
             let taken: Vec<String> = taken.iter().map(rows::id_of).collect();
             let wanted: Vec<&str> = wanted.iter().filter_map(Value::as_str).collect();
             assert_eq!(taken, wanted);
+            let report = fs::read_to_string(folder.path().join("out/report")).expect("a report");
+            let report = json::parse(&report).expect("JSON");
+            let reasons = report.get("reasons").and_then(Value::as_dict);
+            let counts = reasons.expect("reasons").values().map(|reason| {
+                let first = rows::list(reason, "first");
+                assert!(first.iter().all(|row| rows::field(row, "line").is_some()));
+                reason
+                    .get("count")
+                    .and_then(Value::as_i64)
+                    .expect("a count")
+            });
+            let left = counts.sum::<i64>() + taken.len() as i64;
+            assert_eq!(report.get("rows").and_then(Value::as_i64), Some(left));
             compared += 1;
         }
         assert!(compared > 0);

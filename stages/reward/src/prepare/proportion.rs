@@ -2,6 +2,7 @@
 
 use starling_text::json::{self, Dumps, Value};
 use starling_text::python;
+use thiserror::Error;
 
 use super::labels::{Tag, label_last};
 use super::python_random::PythonRandom;
@@ -170,12 +171,30 @@ pub fn select(
     Walk::new(&traits, wanted).finish(&traits, wanted, prompt_tokens)
 }
 
+/// Why the walk did not take a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
+pub enum PassedOver {
+    /// Its last answer comes after too many turns.
+    #[error("the last answer lies deeper than `max-turns`")]
+    Deep,
+    /// It ends in a reply, and there were enough of those.
+    #[error("enough rows end in a reply")]
+    Replies,
+    /// All of its categories had their least number of rows, or it has none for want of an answer.
+    #[error("enough rows have its categories")]
+    Categories,
+    /// The walk had ended before.
+    #[error("enough rows were taken before it")]
+    Behind,
+}
+
 /// The first half of the sampling: what is taken before the lengths of prompts are known.
 #[derive(Debug)]
 pub struct Walk {
     random: PythonRandom,
     shuffled: Vec<usize>,
     greedy: Vec<usize>,
+    passed_over: Vec<(usize, PassedOver)>,
 }
 
 impl Walk {
@@ -184,12 +203,19 @@ impl Walk {
         let mut random = PythonRandom::new(wanted.seed);
         let mut shuffled: Vec<usize> = (0..traits.len()).collect();
         random.shuffle(&mut shuffled);
-        let greedy = walk(traits, &shuffled, wanted);
+        let (greedy, mut passed_over) = walk(traits, &shuffled, wanted);
+        passed_over.sort_unstable();
         Self {
             random,
             shuffled,
             greedy,
+            passed_over,
         }
+    }
+
+    /// The rows that were not taken and why, by their place.
+    pub fn passed_over(&self) -> &[(usize, PassedOver)] {
+        &self.passed_over
     }
 
     /// The rows whose prompts' lengths are asked for next.
@@ -226,26 +252,33 @@ impl Walk {
     }
 }
 
-fn walk(traits: &[Traits], order: &[usize], wanted: &Proportions) -> Vec<usize> {
+fn walk(
+    traits: &[Traits],
+    order: &[usize],
+    wanted: &Proportions,
+) -> (Vec<usize>, Vec<(usize, PassedOver)>) {
     let least = wanted.min_counts();
     let mut counts = Categories::<usize>::default();
-    let mut taken = Vec::new();
+    let (mut taken, mut passed_over) = (Vec::new(), Vec::new());
     for &row in order {
-        if taken.len() >= wanted.target_size() {
-            break;
-        }
         let Traits { categories, turns } = traits[row];
-        let deep = turns > wanted.max_turns;
-        if deep || categories.response && counts.response >= least.response {
-            continue;
-        }
-        let (has, counted, least) = (categories.parts(), counts.parts(), least.parts());
-        if (0..has.len()).any(|i| has[i].1 && counted[i].1 < least[i].1) {
+        let (has, counted, least_of) = (categories.parts(), counts.parts(), least.parts());
+        let why = if taken.len() >= wanted.target_size() {
+            PassedOver::Behind
+        } else if turns > wanted.max_turns {
+            PassedOver::Deep
+        } else if categories.response && counts.response >= least.response {
+            PassedOver::Replies
+        } else if (0..has.len()).any(|i| has[i].1 && counted[i].1 < least_of[i].1) {
             counts.add(&categories);
             taken.push(row);
-        }
+            continue;
+        } else {
+            PassedOver::Categories
+        };
+        passed_over.push((row, why));
     }
-    taken
+    (taken, passed_over)
 }
 
 /// A guess at the tokens of a row's prompt (the messages before the last answer, and the tools): a third of
