@@ -74,7 +74,8 @@ impl Session {
         Self { store, registry }
     }
 
-    fn store_folder(&self) -> PathBuf {
+    /// Where the store is, or would be made.
+    pub(crate) fn store_folder(&self) -> PathBuf {
         // An absolute start: a relative one has no parents to look in.
         let found = || find_store(&std::env::current_dir().ok()?);
         let folder = self.store.clone().or_else(found);

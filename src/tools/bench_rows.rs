@@ -46,7 +46,8 @@ impl Rows {
                 return Err(Failure::new(
                     exit::PIPELINE,
                     format!(
-                        "{}: holds no result files of this benchmark",
+                        "{} holds no result files of this benchmark; name a file of JSON lines, or the folder that \
+                         its program wrote",
                         path.display()
                     ),
                 ));
@@ -72,10 +73,25 @@ impl Rows {
             line,
             value: json::parse(text.trim_end_matches('\r')).map_err(|e| format!("not JSON: {e}")),
         };
+        if lines.is_empty() {
+            return Err(Failure::new(
+                exit::PIPELINE,
+                format!(
+                    "{} holds no rows; a row is a JSON object with an `id`, on a line of its own",
+                    path.display()
+                ),
+            ));
+        }
         Ok(Self {
             rows: lines.par_iter().map(row).collect(),
             files,
         })
+    }
+
+    /// What is wrong with the first row that is no JSON, and where it stands.
+    pub(crate) fn first_bad(&self) -> Option<String> {
+        let bad = |row: &Row| Some(format!("{}: {}", self.place(row), row.value().err()?));
+        self.rows.iter().find_map(bad)
     }
 
     /// Where a row stands, as `file:line`.
@@ -112,7 +128,10 @@ fn collect(
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
         exit::PIPELINE,
-        format!("cannot read {}: {error}", path.display()),
+        format!(
+            "cannot read {}: {error}; name a file of JSON lines, a folder of them, or - for standard input",
+            path.display()
+        ),
     )
 }
 

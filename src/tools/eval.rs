@@ -1,5 +1,8 @@
 //! `starling eval`: a benchmark without a pipeline.
 
+use std::io::Read as _;
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 use starling::{exit, pipeline};
 
@@ -70,6 +73,7 @@ fn quoted(text: &str) -> String {
 impl Arguments {
     pub(crate) fn run(self, session: &Session) -> Result<u8, Failure> {
         let text = self.pipeline()?;
+        self.look_at_model(&session.store_folder())?;
         if self.show {
             output::data(&text);
             return Ok(exit::DONE);
@@ -101,6 +105,46 @@ impl Arguments {
         .run(session, &pipeline)
     }
 
+    /// Refuses what can be no model, before anything is made of it.
+    fn look_at_model(&self, store: &Path) -> Result<(), Failure> {
+        if self.endpoint.is_some() {
+            return Ok(());
+        }
+        let path = Path::new(&self.model);
+        let is_gguf = || {
+            let mut start = [0; 4];
+            let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+            read.is_ok() && &start == b"GGUF"
+        };
+        let wrong = if !path.exists() {
+            "there is nothing"
+        } else if path.is_dir() && !path.join("config.json").is_file() {
+            "the folder has no config.json"
+        } else if path.is_file() && !is_gguf() {
+            "the file does not begin with `GGUF`"
+        } else {
+            let folder = std::path::absolute(path).and_then(std::fs::canonicalize);
+            let parent = std::path::absolute(store).ok();
+            let parent = parent.as_deref().and_then(Path::parent);
+            let parent = parent.and_then(|parent| std::fs::canonicalize(parent).ok());
+            let inside = folder.is_ok_and(|f| parent.is_some_and(|store| store.starts_with(f)));
+            if !inside {
+                return Ok(());
+            }
+            return Err(Failure::usage(format!(
+                "the store {} lies in the model's folder, whose content would change while it is read; name another \
+                 with `--store`, or run from another folder",
+                store.display()
+            )));
+        };
+        let text = format!(
+            "there is no model at {}: {wrong}; `--model` is a Hugging Face folder or a GGUF file, or a name with \
+             `--endpoint`",
+            path.display()
+        );
+        Err(Failure::new(exit::PIPELINE, text))
+    }
+
     /// The pipeline that the arguments stand for.
     fn pipeline(&self) -> Result<String, Failure> {
         let bench = match self.bench {
@@ -111,16 +155,6 @@ impl Arguments {
         if self.endpoint.is_none() {
             let path = std::path::absolute(&self.model)
                 .map_err(|e| Failure::usage(format!("{}: {e}", self.model)))?;
-            if !path.exists() {
-                return Err(Failure::new(
-                    exit::PIPELINE,
-                    format!(
-                        "there is no model at {}: `--model` is a Hugging Face folder or a GGUF file, or a name with \
-                         `--endpoint`",
-                        path.display()
-                    ),
-                ));
-            }
             text.push_str(&format!(
                 "[stage.weights]\nkind = \"source\"\npath = {}\n\n\
                  [stage.model]\nkind = \"model-init\"\ninputs.from = \"weights.data\"\n",

@@ -80,6 +80,11 @@ impl Arguments {
                     output::data(&self.bfcl(&bfcl, item, answer));
                 }
             }
+            Bench::Acebench if self.prompt_mode => {
+                return Err(Failure::usage(
+                    "`--prompt-mode` is a mode of bfcl; acebench always asks with texts",
+                ));
+            }
             Bench::Acebench => {
                 let lang = match self.lang {
                     Language::En => Lang::En,
@@ -103,14 +108,17 @@ impl Arguments {
     fn bfcl_item<'a>(&self, bfcl: &'a Bfcl) -> Result<&'a bfcl::Item, Failure> {
         let item = bfcl.item(&self.id);
         let item = item.map_err(|e| Failure::new(exit::PIPELINE, chain(&e)))?;
-        item.ok_or_else(|| {
-            let names = Category::ALL.map(Category::name);
-            let category = self
-                .id
-                .rsplit_once('_')
-                .map_or(self.id.as_str(), |(name, _)| name);
-            unknown(&self.id, category, &names)
-        })
+        if let Some(item) = item {
+            return Ok(item);
+        }
+        let names = Category::ALL.map(Category::name);
+        let category = Category::of_id(&self.id);
+        let items = category.map_or(Ok(&[][..]), |category| bfcl.items(category));
+        let items = items.map_err(|e| Failure::new(exit::PIPELINE, chain(&e)))?;
+        let known: Vec<&str> = items.iter().map(|item| &*item.id).collect();
+        let stem = self.id.rsplit_once('_').map_or(&*self.id, |(stem, _)| stem);
+        let category = category.map_or(stem, |category| category.name());
+        Err(unknown(&self.id, category, &known, &names))
     }
 
     fn bfcl(&self, bfcl: &Bfcl, item: &bfcl::Item, answer: Option<Answer>) -> String {
@@ -133,7 +141,11 @@ impl Arguments {
                     let _ = writeln!(out, "{}{turn}: {}", message.role.name(), message.content);
                 }
             }
-            head(&mut out, &format!("tools ({})", prompt.documents.len()));
+            let tools = match self.prompt_mode {
+                true => "tools (in the system message: --prompt)".to_owned(),
+                false => format!("tools ({})", prompt.documents.len()),
+            };
+            head(&mut out, &tools);
             for document in &prompt.documents {
                 let _ = writeln!(out, "{}", json::dumps(document));
             }
@@ -179,12 +191,14 @@ impl Arguments {
     ) -> Result<&'a acebench::Item, Failure> {
         data.get(&self.id).ok_or_else(|| {
             let names = acebench::Category::ALL.map(acebench::Category::name);
-            unknown(
-                &self.id,
-                self.id
-                    .trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'),
-                &names,
-            )
+            let number = |c: char| c.is_ascii_digit() || c == '_';
+            let name = self.id.trim_end_matches(number);
+            let category = acebench::Category::from_name(name);
+            let items = category
+                .into_iter()
+                .flat_map(|category| data.category(category));
+            let known: Vec<&str> = items.map(|item| &*item.id).collect();
+            unknown(&self.id, name, &known, &names)
         })
     }
 
@@ -196,7 +210,10 @@ impl Arguments {
         let text = value.as_str().map(str::to_owned).ok_or_else(|| {
             Failure::new(
                 exit::PIPELINE,
-                format!("the output of `{}` is no text", self.id),
+                format!(
+                    "the output of `{}` is no text, which ACEBench's are; agents' are for `score acebench`",
+                    self.id
+                ),
             )
         });
         text.map(Some)
@@ -284,7 +301,7 @@ impl Arguments {
             .iter()
             .filter_map(|row| row.value().ok())
             .rfind(|row| fits(row));
-        let found = found.ok_or_else(|| missing(path, &self.id))?;
+        let found = found.ok_or_else(|| missing(path, &self.id, &rows))?;
         let value = ["result", "output", "raw", "raw_turns", "turns", "answer"]
             .into_iter()
             .find_map(|name| found.get(name));
@@ -386,19 +403,28 @@ fn acebench_json(
     })
 }
 
-fn missing(path: &Path, id: &str) -> Failure {
-    Failure::new(
-        exit::PIPELINE,
-        format!("{} has no row with the id `{id}`", path.display()),
-    )
+fn missing(path: &Path, id: &str, rows: &Rows) -> Failure {
+    let mut text = format!("{} has no row with the id `{id}`", path.display());
+    if let Some(bad) = rows.first_bad() {
+        let _ = write!(text, "; some rows cannot be read, the first is {bad}");
+    }
+    Failure::new(exit::PIPELINE, text)
 }
 
-fn unknown(id: &str, category: &str, names: &[&str]) -> Failure {
-    let help = match suggest::nearest(category, names.iter().copied()) {
-        Some(near) if near != category => format!("; did you mean the category `{near}`?"),
-        _ => String::new(),
+/// Says what an entry that is not there may have been: one of `known`, all of its category, or of another category.
+fn unknown(id: &str, category: &str, known: &[&str], names: &[&str]) -> Failure {
+    let help = match (known, suggest::nearest(category, names.iter().copied())) {
+        ([first, .., last], _) => format!(
+            "`{category}` has {} of them, {first} to {last}",
+            known.len()
+        ),
+        (_, Some(near)) => format!("did you mean the category `{near}`?"),
+        _ => format!(
+            "an id is a category with a number, and categories are {}",
+            names.join(", ")
+        ),
     };
-    Failure::usage(format!("the benchmark has no entry `{id}`{help}"))
+    Failure::usage(format!("the benchmark has no entry `{id}`; {help}"))
 }
 
 fn head(out: &mut String, title: &str) {

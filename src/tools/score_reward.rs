@@ -157,6 +157,10 @@ impl Arguments {
                 format!("{different} of {rows} rows differ from the values they hold"),
             ));
         }
+        if rows == 0 {
+            let text = format!("{} holds no rows", self.input.display());
+            return Err(Failure::new(exit::PIPELINE, text));
+        }
         let code = bad.code(rows);
         if code == exit::DONE {
             output::story(&format!("{rows} rows scored"));

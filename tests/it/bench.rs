@@ -160,3 +160,77 @@ fn an_evaluation_is_a_pipeline_that_can_be_shown() {
         said.stderr
     );
 }
+
+/// What is wrong is named, with where it is and what to do.
+#[test]
+fn wrong_inputs_say_what_to_do() {
+    let space = Space::new();
+    space.write("empty.jsonl", "\n");
+    space.write(
+        "broken.jsonl",
+        "{\"id\": \"simple_python_5\", \"result\": \"x\"}\n\n{\"id\": \n",
+    );
+    space.write("model/config.txt", "no model");
+    for (arguments, code, said) in [
+        ("score bfcl --in none.jsonl", 3, "name a file of JSON lines"),
+        ("score bfcl --in empty.jsonl", 3, "holds no rows"),
+        ("score acebench --in empty.jsonl", 3, "holds no rows"),
+        (
+            "score reward --in empty.jsonl --out s.jsonl",
+            3,
+            "holds no rows",
+        ),
+        (
+            "score bfcl --in broken.jsonl",
+            4,
+            "broken.jsonl:3: not JSON",
+        ),
+        (
+            "inspect case bfcl simple_python_7 --outputs broken.jsonl",
+            3,
+            "the first is broken.jsonl:3",
+        ),
+        (
+            "inspect case bfcl simple_python_400",
+            2,
+            "simple_python_0 to simple_python_399",
+        ),
+        (
+            "inspect case bfcl simple_pyton_4",
+            2,
+            "did you mean the category `simple_python`",
+        ),
+        (
+            "inspect case acebench nothing",
+            2,
+            "categories are normal_single",
+        ),
+        (
+            "inspect case acebench agent_multi_step_99",
+            2,
+            "`agent_multi_step` has 20 of them",
+        ),
+        (
+            "inspect case acebench normal_atom_bool_3 --prompt-mode",
+            2,
+            "a mode of bfcl",
+        ),
+        ("eval --bench bfcl --model model", 3, "no config.json"),
+        (
+            "eval --bench bfcl --model empty.jsonl",
+            3,
+            "does not begin with `GGUF`",
+        ),
+    ] {
+        let one = space.starling(arguments);
+        assert_eq!(one.code, code, "{arguments}: {}", one.all());
+        assert!(one.stderr.contains(said), "{arguments}: {}", one.all());
+    }
+    space.write("config.json", "{}");
+    let inside = space.starling("eval --bench bfcl --model .");
+    assert!(
+        inside.stderr.contains("lies in the model's folder"),
+        "{}",
+        inside.all()
+    );
+}

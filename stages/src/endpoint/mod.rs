@@ -102,7 +102,10 @@ pub(crate) enum EndpointError {
         body: String,
     },
     /// Every try failed.
-    #[error("{url}: no reply after {tries} tries; the last time: {last}")]
+    #[error(
+        "{url}: no reply after {tries} tries; the last time: {last}; see that the server runs and that this is its \
+         address; the same command continues"
+    )]
     GaveUp {
         /// The address.
         url: String,
