@@ -6,6 +6,7 @@ use super::calls::CallValue;
 use super::decode::decode;
 use super::expr::{Kind, Value, equal, write_str};
 use super::normalise::normalise_into;
+use super::plain::same;
 use super::prepare::prepare;
 use super::reference::{
     Expected, Function, Normal, Reference, ReferenceCall, ReferenceValue, Schema,
@@ -124,7 +125,7 @@ fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -
     let given = |name: &String| {
         call.arguments
             .iter()
-            .any(|(given, _)| given.as_deref() == Some(name))
+            .any(|(given, _)| given.as_deref().is_some_and(|given| same(given, name)))
     };
     if !function.required.iter().all(given) {
         return Err(ErrorKind::LackArgs);
@@ -140,14 +141,17 @@ fn check_argument(
     name: Option<&str>,
     value: &Value<'_>,
 ) -> Checked {
+    let Some(name) = name else {
+        return Err(ErrorKind::AdditionArgs);
+    };
     let schema = function
         .properties
         .iter()
-        .find(|(known, _)| Some(&**known) == name);
+        .find(|(known, _)| same(known, name));
     let reference = expected
         .arguments
         .iter()
-        .find(|(known, _)| Some(&**known) == name);
+        .find(|(known, _)| same(known, name));
     let (Some((_, schema)), Some((_, reference))) = (schema, reference) else {
         return Err(ErrorKind::AdditionArgs);
     };
@@ -305,7 +309,7 @@ fn check_map(value: &Value<'_>, reference: &ReferenceValue) -> Checked {
         let known = reference
             .entries
             .iter()
-            .find(|(known, _)| key.as_str() == Some(known));
+            .find(|(known, _)| key.as_str().is_some_and(|key| same(key, known)));
         let (_, reference) = known.ok_or(ErrorKind::Value)?;
         if reference.value.kind() == Kind::Dict {
             check_map(value, reference)?;
