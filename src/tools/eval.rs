@@ -114,7 +114,7 @@ impl Arguments {
         let is_gguf = || {
             let mut start = [0; 4];
             let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-            read.is_ok() && &start == b"GGUF"
+            read.is_ok() && start == *b"GGUF"
         };
         let wrong = if !path.exists() {
             "there is nothing"

@@ -20,6 +20,15 @@ pub(crate) fn failure(error: &StageError) -> Failure {
 
 /// Opens the rows of a file, or of standard input.
 pub(crate) fn open(path: &Path) -> Result<RowReader, Failure> {
+    if path != Path::new("-") && !path.exists() {
+        return Err(Failure::new(
+            exit::PIPELINE,
+            format!(
+                "there is no {}; name a file of rows, a folder of them, or - for standard input",
+                path.display()
+            ),
+        ));
+    }
     let reader = if path == Path::new("-") {
         RowReader::stream(std::io::stdin(), Path::new("stdin"))
     } else {
