@@ -1,13 +1,13 @@
 //! `starling copy`: brings an artifact out of the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use starling::exit;
 use starling::plan::Status;
 use starling::report::size;
-use starling_cache::{CacheError, Mode, Store as _};
+use starling_cache::{CacheError, LocalStore, Mode, OutputRef, Store as _};
 
 use super::output::{self, Failure};
 use super::session::{About, Session, output_of, stage};
@@ -56,40 +56,53 @@ impl Arguments {
             (None, _) => String::new(),
         };
         let artifact = output_of(&pipeline, &plan, number, &port)?;
-        let destination = &self.destination;
-        if destination.symlink_metadata().is_ok() {
-            let place = destination.display();
-            let text = format!("{place} is there already; name a place that is not, or remove it");
-            return Err(Failure::usage(text));
-        }
-        let cannot = |error: std::io::Error| {
-            let place = destination.display();
-            Failure::new(exit::PIPELINE, format!("cannot write {place}: {error}"))
-        };
-        if let Some(folder) = destination.parent() {
-            std::fs::create_dir_all(folder).map_err(cannot)?;
-        }
-        let copied = store.materialize(&artifact, destination, Mode::Copy);
-        copied.map_err(|error| match error {
-            error @ CacheError::BlobMissing { .. } => Failure::new(
-                exit::CACHE,
-                format!("{error}; `starling verify` tells what is gone, and running the pipeline makes it again"),
-            ),
-            error => error.into(),
-        })?;
+        fits(&self.destination)?;
+        copy(&store, &artifact, &self.destination)?;
         if self.json {
             output::json(&json!({
                 "artifact": format!("{name}.{port}"),
                 "digest": artifact.digest,
                 "bytes": artifact.bytes,
-                "out": destination.display().to_string(),
+                "out": self.destination.display().to_string(),
             }));
         }
         output::story(&format!(
             "{name}.{port}, {}, is in {}",
             size(artifact.bytes),
-            destination.display()
+            self.destination.display()
         ));
         Ok(exit::DONE)
     }
+}
+
+/// Refuses a place that something is at already.
+pub(crate) fn fits(destination: &Path) -> Result<(), Failure> {
+    if destination.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let place = destination.display();
+    let text = format!("{place} is there already; name a place that is not, or remove it");
+    Err(Failure::usage(text))
+}
+
+/// Copies an artifact to a place that [`fits`].
+pub(crate) fn copy(
+    store: &LocalStore,
+    artifact: &OutputRef,
+    destination: &Path,
+) -> Result<(), Failure> {
+    if let Some(folder) = destination.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let place = destination.display();
+            Failure::new(exit::PIPELINE, format!("cannot write {place}: {error}"))
+        })?;
+    }
+    let copied = store.materialize(artifact, destination, Mode::Copy);
+    copied.map_err(|error| match error {
+        error @ CacheError::BlobMissing { .. } => Failure::new(
+            exit::CACHE,
+            format!("{error}; `starling verify` tells what is gone, and running the pipeline makes it again"),
+        ),
+        error => error.into(),
+    })
 }

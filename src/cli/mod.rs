@@ -3,7 +3,7 @@
 //! Here alone the environment, the terminal and the working folder are looked at.
 
 mod completions;
-mod copy;
+pub(crate) mod copy;
 mod diff;
 mod doctor;
 mod fetch;

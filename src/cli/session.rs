@@ -25,6 +25,9 @@ pub(crate) struct Session {
     pub(crate) registry: Registry,
 }
 
+/// What a pipeline is called that a command makes of its arguments.
+pub(crate) const MADE_NAME: &str = "eval (made of the arguments)";
+
 /// A store to ask.
 pub(crate) struct Readable {
     store: LocalStore,
@@ -171,6 +174,12 @@ impl Session {
         let sets: Vec<String> = run.overrides.iter().chain(&changes).cloned().collect();
         if run.pipeline == BUILT_IN_NAME {
             return self.pipeline(None, &sets);
+        }
+        if run.pipeline == MADE_NAME {
+            return Err(Failure::usage(
+                "the newest run was `starling eval`, which leaves no pipeline file; name one with `--pipeline`, or have \
+                 `starling eval … --out FOLDER` copy what it found",
+            ));
         }
         // The file was named from another folder, perhaps; the run knows the folder it is in.
         let name = Path::new(&run.pipeline);

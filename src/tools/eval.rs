@@ -1,14 +1,15 @@
 //! `starling eval`: a benchmark without a pipeline.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use starling::{exit, pipeline};
 
+use crate::cli::copy;
 use crate::cli::output::{self, Failure, story};
 use crate::cli::run::Execution;
-use crate::cli::session::Session;
+use crate::cli::session::{MADE_NAME, Session, output_of, stage};
 
 /// Examine a model on a benchmark, without a pipeline of one's own
 ///
@@ -49,6 +50,9 @@ pub(crate) struct Arguments {
     /// CPU threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
+    /// Copy the evaluation to this folder: items.jsonl (for `inspect case --outputs`), metrics.json
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Print the pipeline instead of running it
     #[arg(long)]
     show: bool,
@@ -81,16 +85,11 @@ impl Arguments {
         let folder = std::env::current_dir()
             .map_err(|e| Failure::usage(format!("cannot find the working folder: {e}")))?;
         let sets: Vec<String> = self.set.iter().map(|set| format!("eval.{set}")).collect();
-        let read = pipeline::read(
-            "eval (made of the arguments)",
-            &folder,
-            &text,
-            &sets,
-            &session.registry,
-        );
+        let read = pipeline::read(MADE_NAME, &folder, &text, &sets, &session.registry);
         let pipeline = read.map_err(Box::new)?;
+        self.out.as_deref().map_or(Ok(()), copy::fits)?;
         story("the pipeline was made of the arguments; `--show` prints it");
-        Execution {
+        let code = Execution {
             threads: self.threads,
             memory: None,
             cards: None,
@@ -102,7 +101,18 @@ impl Arguments {
             json: self.json,
             overrides: sets,
         }
-        .run(session, &pipeline)
+        .run(session, &pipeline)?;
+        if let (exit::DONE, Some(out)) = (code, &self.out) {
+            let readable = session.readable_store()?;
+            let plan = session.plan(&pipeline, &readable)?;
+            let artifact = output_of(&pipeline, &plan, stage(&pipeline, "eval")?, "evaluation")?;
+            copy::copy(&session.existing_store()?, &artifact, out)?;
+            story(&format!(
+                "prompts, outputs and verdicts are in {}",
+                out.display()
+            ));
+        }
+        Ok(code)
     }
 
     /// Refuses what can be no model, before anything is made of it.

@@ -235,3 +235,35 @@ fn wrong_inputs_say_what_to_do() {
         inside.all()
     );
 }
+
+#[test]
+fn an_evaluation_can_be_taken_out_and_looked_through() {
+    let space = Space::new();
+    space.write(
+        "rows.jsonl",
+        "{\"id\": \"1\", \"messages\": [{\"role\": \"user\", \"content\": \"a triangle of base 10\"}]}\n",
+    );
+    space.write(
+        "model.toml",
+        "[stage.file]\nkind = \"fetch\"\npath = \"rows.jsonl\"\n\
+         [stage.rows]\nkind = \"format\"\ninputs.raw = \"file.data\"\nsource = \"messages\"\n\
+         [stage.words]\nkind = \"tokenizer-train\"\ninputs.rows.mine = \"rows.rows\"\nvocab-size = 300\n\
+         [stage.m]\nkind = \"model-init\"\ninputs.tokenizer = \"words.tokenizer\"\nhidden = 16\nlayers = 1\n\
+         heads = 2\nkv-heads = 1\nmax-positions = 4096\n",
+    );
+    for arguments in ["run model.toml", "copy m.model model -p model.toml"] {
+        let one = space.starling(arguments);
+        assert_eq!(one.code, 0, "{}", one.all());
+    }
+    let eval = "eval --model model --bench bfcl --categories simple_python --limit 1 --max-new-tokens 4 \
+                --max-prompt-tokens 4000 --out found";
+    let one = space.starling(eval);
+    assert_eq!(one.code, 0, "{}", one.all());
+    let case = space.starling("inspect case bfcl simple_python_0 --outputs found/items.jsonl");
+    assert_eq!(case.code, 0, "{}", case.all());
+    assert!(case.stdout.contains("── verdict"), "{}", case.all());
+    let again = space.starling(eval);
+    assert!(again.stderr.contains("is there already"), "{}", again.all());
+    let show = space.starling("show eval");
+    assert!(show.stderr.contains("--out FOLDER"), "{}", show.all());
+}
