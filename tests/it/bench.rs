@@ -173,7 +173,11 @@ fn wrong_inputs_say_what_to_do() {
     space.write("model/config.txt", "no model");
     for (arguments, code, said) in [
         ("score bfcl --in none.jsonl", 3, "name a file of JSON lines"),
-        ("score reward --in none.jsonl --out s.jsonl", 3, "name a file of rows"),
+        (
+            "score reward --in none.jsonl --out s.jsonl",
+            3,
+            "name a file of rows",
+        ),
         ("score bfcl --in empty.jsonl", 3, "holds no rows"),
         ("score acebench --in empty.jsonl", 3, "holds no rows"),
         (

@@ -9,7 +9,8 @@ use starling_text::template::{ChatTemplate, Options};
 use tokenizers::Tokenizer;
 
 use crate::rows::{
-    assert_same, conversations, count, document, finish, int, list, number, rows, text, tokenizer,
+    assert_same, conversations, conversations_for, count, documents, file_rows, finish, int, list,
+    number, rows, suffixes, text, tokenizer,
 };
 
 #[test]
@@ -72,32 +73,39 @@ fn prompt_tokens(row: &Value, template: &ChatTemplate, tokenizer: &Tokenizer) ->
 
 #[test]
 fn golden_star_label_report() {
-    let rows = conversations();
-    let messages = || rows.iter().map(|row| list(row, "messages"));
-    for (only_last, name) in [
-        (false, "label_report_all.json"),
-        (true, "label_report_last.json"),
-    ] {
-        let (got, expected) = (
-            prepare::report(messages(), only_last),
-            document("star/data", name),
-        );
-        assert!(
-            python::eq(&got, &expected),
-            "{} {}",
-            json::dumps(&got),
-            json::dumps(&expected)
-        );
+    let mut cases = 0;
+    for (only_last, set) in [(false, "label_report_all"), (true, "label_report_last")] {
+        for (suffix, expected) in documents(set) {
+            let rows = conversations_for(&suffix);
+            let messages = rows.iter().map(|row| list(row, "messages"));
+            let got = prepare::report(messages, only_last);
+            assert!(
+                python::eq(&got, &expected),
+                "{} {}",
+                json::dumps(&got),
+                json::dumps(&expected)
+            );
+            cases += 1;
+        }
     }
-    finish("label_report", 2);
+    finish("label_report", cases);
 }
 
 #[test]
 fn golden_star_proportion() {
-    let (sources, rows) = (conversations(), rows("star/data", "proportion"));
+    let mut cases = 0;
+    for suffix in suffixes("star/data", "proportion") {
+        let rows = file_rows("star/data", &format!("proportion{suffix}"));
+        cases += rows.len();
+        check_selections(&conversations_for(&suffix), &rows);
+    }
+    finish("proportion", cases);
+}
+
+fn check_selections(sources: &[Value], rows: &[Value]) {
     let (template, tokenizer) = (ChatTemplate::qwen3(), tokenizer());
     let conversations: Vec<&[Value]> = sources.iter().map(|row| list(row, "messages")).collect();
-    for row in &rows {
+    for row in rows {
         let config = row.get("config").unwrap();
         let wanted = Proportions {
             size: count(config, "dataset_size"),
@@ -143,14 +151,13 @@ fn golden_star_proportion() {
             assert_eq!(counted, count(statistics, name), "{name} {config:?}");
         }
     }
-    finish("proportion", rows.len());
 }
 
 #[test]
 fn golden_star_cpython_random() {
-    let all = document("star/data", "cpython_random.json");
-    let rows = all.as_list().unwrap();
-    for row in rows {
+    let all = documents("cpython_random");
+    let rows = || all.iter().flat_map(|(_, all)| all.as_list().unwrap());
+    for row in rows() {
         let mut random = PythonRandom::new(u64::try_from(count(row, "seed")).unwrap());
         let ints = |items: &[usize]| Value::List(items.iter().map(|&item| int(item)).collect());
         let mut items: Vec<usize> = (0..37).collect();
@@ -176,5 +183,5 @@ fn golden_star_cpython_random() {
             row.get("then_getrandbits32").unwrap(),
         );
     }
-    finish("cpython_random", rows.len());
+    finish("cpython_random", rows().count());
 }

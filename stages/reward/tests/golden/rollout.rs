@@ -7,13 +7,19 @@ use starling_reward::{Call, CallFormat, Mode, ToolSet};
 use starling_text::json::Value;
 use starling_text::template::ChatTemplate;
 
-use crate::rows::{assert_same, count, document, file_rows, finish, int, list, rows, text};
+use crate::rows::{assert_same, count, documents, finish, int, list, rows, rows_for, text};
 
 #[test]
 fn golden_star_rollout() {
-    let all = document("star/data", "rollout.json");
-    let seeds = list(&all, "conversations");
-    let answers: BTreeMap<_, _> = list(&all, "generations")
+    let documents = documents("rollout");
+    let cases = documents.iter().map(|(_, all)| check_rollout(all)).sum();
+    finish("rollout", cases);
+}
+
+/// The number of answers that were judged.
+fn check_rollout(all: &Value) -> usize {
+    let seeds = list(all, "conversations");
+    let answers: BTreeMap<_, _> = list(all, "generations")
         .iter()
         .map(|row| (text(row, "id"), row))
         .collect();
@@ -50,7 +56,7 @@ fn golden_star_rollout() {
         .iter()
         .map(|(batch, failures)| (batch.parse().unwrap(), failures.as_i64().unwrap()))
         .collect();
-    let (batch_size, tries) = (count(&all, "batch_size"), count(&all, "max_rollout"));
+    let (batch_size, tries) = (count(all, "batch_size"), count(all, "max_rollout"));
     let got = prepare::roll_out(seeds, batch_size, tries, Mode::Faithful, |batch, seeds| {
         let left = failures.entry(batch).or_default();
         *left -= 1;
@@ -65,15 +71,21 @@ fn golden_star_rollout() {
         &Value::List(got.calls.into_iter().map(int).collect()),
         all.get("engine_calls").unwrap(),
     );
-    assert_eq!(list(&all, "results").len(), count(&all, "total_outputs"));
-    assert_eq!(got.succeeded, count(&all, "success_inputs"));
-    assert_eq!(got.discarded, count(&all, "discarded"));
-    finish("rollout", cases);
+    assert_eq!(list(all, "results").len(), count(all, "total_outputs"));
+    assert_eq!(got.succeeded, count(all, "success_inputs"));
+    assert_eq!(got.discarded, count(all, "discarded"));
+    cases
 }
 
 #[test]
 fn golden_star_handmade_summary() {
-    let summary = document("star/data", "handmade_summary.json");
+    let documents = documents("handmade_summary");
+    let check = |(suffix, summary): &(String, Value)| check_summary(summary, suffix);
+    finish("handmade_summary", documents.iter().map(check).sum());
+}
+
+/// The number of corpora that were summed up.
+fn check_summary(summary: &Value, suffix: &str) -> usize {
     let template = ChatTemplate::qwen3();
     for (corpus, name) in [
         (Corpus::Xlam, "xlam"),
@@ -82,7 +94,7 @@ fn golden_star_handmade_summary() {
         (Corpus::Hammer, "hammer"),
     ] {
         let expected = summary.get(name).unwrap();
-        let raw = file_rows("star/data", &format!("{name}_raw"));
+        let raw = rows_for(&format!("{name}_raw"), suffix).unwrap();
         let mut formatter = Formatter::new(corpus, Mode::Faithful);
         let formatted: Vec<_> = raw.iter().flat_map(|row| formatter.push(row)).collect();
         let filtered: Vec<_> = formatted
@@ -112,7 +124,7 @@ fn golden_star_handmade_summary() {
             formatter.drops()
         );
     }
-    finish("handmade_summary", 4);
+    4
 }
 
 /// Calls as Python expressions. The released reader cuts texts at commas and brackets: it tears lists apart, takes

@@ -61,10 +61,17 @@ pub(crate) fn finish(set: &str, cases: usize) {
     assert!(cases > 0, "no cases");
 }
 
-/// A file of one JSON value.
-pub(crate) fn document(folder: &str, name: &str) -> Value {
-    let text = golden::text(&golden::folder(folder).join(name));
-    json::parse(&text).unwrap()
+/// The documents of a set, files of one JSON value, each with what follows the set's name in the file's.
+pub(crate) fn documents(set: &str) -> Vec<(String, Value)> {
+    let area = "star/data";
+    let read = |path: &std::path::PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let suffix = name.strip_suffix(".json")?.strip_prefix(set)?;
+        let document = || json::parse(&golden::text(path)).unwrap();
+        (suffix.is_empty() || suffix.starts_with('_')).then(|| (suffix.to_owned(), document()))
+    };
+    let files = golden::files(area, |name| name.ends_with(".json"));
+    files.iter().filter_map(read).collect()
 }
 
 pub(crate) fn tokenizer() -> Tokenizer {
@@ -98,4 +105,18 @@ pub(crate) fn conversations() -> Vec<Value> {
     // Sets whose names begin alike hold answers, not conversations.
     rows.retain(|row| row.get("messages").is_some());
     rows
+}
+
+/// The rows of a set that a file with this suffix is about: those of the same suffix, else those without one.
+pub(crate) fn rows_for(set: &str, suffix: &str) -> Option<Vec<Value>> {
+    let all = suffixes("star/data", set);
+    let own = [suffix, ""]
+        .into_iter()
+        .find(|own| all.iter().any(|s| s == own))?;
+    Some(file_rows("star/data", &format!("{set}{own}")))
+}
+
+/// The conversations that a file with this suffix is about; all when there are none of its suffix or without one.
+pub(crate) fn conversations_for(suffix: &str) -> Vec<Value> {
+    rows_for("conversations", suffix).unwrap_or_else(conversations)
 }
