@@ -126,7 +126,7 @@ struct Readers<'a> {
 impl Stage for Diagnose {
     const KIND: &'static str = "diagnose";
     /// 1: first.
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "tells entropy by place and span, lengths, divergences, masses";
     const DETERMINISM: Determinism = Determinism::WithinClass { tolerance: 1e-3 };
     const CHUNKS: Option<Chunks> = Some(ROWS);

@@ -120,7 +120,7 @@ impl Stage for Distill {
     const KIND: &'static str = "distill";
     /// 3: gradients are added in another order. 2: rollouts carry half floats; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "trains a student on a teacher's recorded top-k distributions";
     const WORK: &'static [&'static str] = &["updates", "batch"];

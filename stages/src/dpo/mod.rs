@@ -88,7 +88,7 @@ fn one() -> f64 {
 impl Stage for Dpo {
     const KIND: &'static str = "dpo";
     /// 2: gradients are added in another order. 1: first.
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "learns to prefer right answers to wrong ones (DPO, IPO)";
     const NEUTRAL: &'static [&'static str] = training::NEUTRAL;

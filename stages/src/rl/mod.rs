@@ -264,7 +264,7 @@ impl Stage for Rl {
     const KIND: &'static str = "rl";
     /// 4: gradients are added in another order. 3: every answer is kept (`samples`); the curve has more columns. 2: the curve has more columns; rotary frequencies are rounded as PyTorch does, and prompts that begin
     /// alike are read once. 1: first.
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "refines a model with similarity-guided rewards (Sim-RL)";
     const WORK: &'static [&'static str] = &["updates", "prompts", "samples"];

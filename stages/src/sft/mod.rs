@@ -46,7 +46,7 @@ impl Stage for Sft {
     const KIND: &'static str = "sft";
     /// 3: gradients are added in another order. 2: rotary frequencies are rounded as PyTorch does, and prompts that begin alike are read once.
     /// 1: first.
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const DEVICES: &'static [&'static str] = device::PLACES;
     const ABOUT: &'static str = "trains on answers by cross-entropy";
     const WORK: &'static [&'static str] = &["updates", "batch"];

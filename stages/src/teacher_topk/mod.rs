@@ -66,7 +66,7 @@ struct Asked {
 impl Stage for TeacherTopK {
     const KIND: &'static str = "teacher-topk";
     /// 1: first.
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "records the teacher's likeliest tokens along given answers";
     const NEUTRAL: &'static [&'static str] = &["snapshot-seconds"];
     const DEVICES: &'static [&'static str] = device::PLACES;
