@@ -188,10 +188,12 @@ def main(binary, folder):
     print(f"own engine: {share(own)}\ntexts:      {share(texts)}\nchats:      {share(chats)}")
     for name, served in [("texts", texts), ("chats", chats)]:
         good, wanted = served["kept"] + served["duplicate"], own["kept"] + own["duplicate"]
-        # The same distribution sampled twice: the shares of valid answers are near each other. Asked for chats, llama.cpp
-        # holds answers to a grammar of the tools, so more of those are valid.
+        # The same distribution sampled twice: the shares of valid answers are near each other. Not so for chats: there tools
+        # stand in the prompt as OpenAI wraps them, which this tiny model never saw. llama.cpp's own server holds answers to a
+        # grammar of the tools, so that more of them are valid; llama-cpp-python's does not, so that hardly one is.
         gap = good / served["sampled"] - wanted / own["sampled"]
-        if gap < -0.25 or (gap > 0.25 and name == "texts"):
+        held = name == "texts" or not importlib.util.find_spec("llama_cpp")
+        if (gap < -0.25 and held) or (gap > 0.25 and name == "texts") or not served["sampled"]:
             failed.append(f"{name}: {good} valid answers, our own engine {wanted}")
 
     # What the server says of its own tokens, against our model on the same ids.

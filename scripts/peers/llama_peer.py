@@ -94,10 +94,11 @@ class Served:
 
 
 class Bound:
-    """Through llama-cpp-python, one sequence at a time however many there are."""
+    """Through llama-cpp-python; only `decode` takes several sequences at once."""
 
     def __init__(self, path, sequences=1, context=1024, threads=2, exact=True):
         kind = 0 if exact else 1  # GGML_TYPE_F32, GGML_TYPE_F16
+        self.kind, self.threads = kind, threads
         self.llama = package().Llama(str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, type_k=kind,
                                      type_v=kind, verbose=False, logits_all=False)
         self.template = self.llama.metadata.get("tokenizer.chat_template")
@@ -139,13 +140,38 @@ class Bound:
         return [self.greedy(ids, count) for ids in prompts]
 
     def decode(self, prompts, count):
-        for ids in prompts:
-            self.llama.reset()
-            self.llama.eval(ids)
-            for at in range(count):
-                token = int(self._scores().argmax())
-                if at + 1 < count:
-                    self.llama.eval([token])
+        """Continues all prompts at once: each step reads a token of every sequence in one batch."""
+        import numpy
+        llama, model = package(), self.llama._model.model
+        settings = llama.llama_context_default_params()
+        settings.n_ctx = len(prompts) * (max(map(len, prompts)) + count + 1)
+        settings.n_seq_max, settings.n_batch = len(prompts), 2048
+        settings.n_threads = settings.n_threads_batch = self.threads
+        settings.type_k = settings.type_v = self.kind
+        context = llama.llama_init_from_model(model, settings)
+        assert context, "llama.cpp gave no context"
+        batch = llama.llama_batch_init(2048, 0, 1)
+
+        def read(entries):  # (sequence, position, token, whether its logits are wanted)
+            for first in range(0, len(entries), 2048):
+                part = entries[first:first + 2048]
+                batch.n_tokens = len(part)
+                for at, (sequence, position, token, wanted) in enumerate(part):
+                    batch.token[at], batch.pos[at], batch.logits[at] = token, position, wanted
+                    batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+                assert llama.llama_decode(context, batch) == 0, "llama.cpp could not decode"
+                for at, (sequence, _, _, wanted) in enumerate(part):
+                    if wanted:
+                        logits = llama.llama_get_logits_ith(context, at)
+                        likeliest[sequence] = int(numpy.ctypeslib.as_array(logits, shape=(self.llama.n_vocab(),)).argmax())
+
+        likeliest = [0] * len(prompts)
+        read([(sequence, at, token, at + 1 == len(ids)) for sequence, ids in enumerate(prompts) for at, token in enumerate(ids)])
+        for step in range(count - 1):
+            read([(sequence, len(ids) + step, likeliest[sequence], True) for sequence, ids in enumerate(prompts)])
+        llama.llama_batch_free(batch)
+        llama.llama_free(context)
+        return likeliest
 
 
 if __name__ == "__main__":
