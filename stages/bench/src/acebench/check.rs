@@ -8,9 +8,7 @@ use super::expr::{Kind, Value, equal, write_str};
 use super::normalise::normalise_into;
 use super::plain::same;
 use super::prepare::prepare;
-use super::reference::{
-    Expected, Function, Normal, Reference, ReferenceCall, ReferenceValue, Schema,
-};
+use super::reference::{Expected, Normal, Reference, ReferenceCall, ReferenceValue, Schema, Slot};
 use super::{Category, ErrorKind, Profile};
 
 /// Why a call does not fit; [`ErrorKind::Crash`] ends the whole check.
@@ -23,8 +21,9 @@ pub(super) fn check_normal(
     normal: &Normal,
     output: &str,
 ) -> Checked {
-    let text = prepare(profile, category, output).ok_or(ErrorKind::WrongOutputFormat)?;
-    let calls = decode(&text).map_err(|_| ErrorKind::WrongOutputFormat)?;
+    let prepared = prepare(profile, category, output).ok_or(ErrorKind::WrongOutputFormat)?;
+    let calls = decode(&prepared.text, prepared.one_line);
+    let calls = calls.map_err(|_| ErrorKind::WrongOutputFormat)?;
     check_calls(normal, &calls)
 }
 
@@ -38,8 +37,8 @@ pub(super) fn shown_calls(
     category: Category,
     output: &str,
 ) -> Option<Vec<ShownCall>> {
-    let text = prepare(profile, category, output)?;
-    let calls = decode(&text).ok()?;
+    let prepared = prepare(profile, category, output)?;
+    let calls = decode(&prepared.text, prepared.one_line).ok()?;
     let argument = |(name, value): &(Option<std::borrow::Cow<'_, str>>, Value<'_>)| {
         let mut printed = String::new();
         if super::expr::write_repr(&mut printed, value).is_err() {
@@ -116,48 +115,36 @@ fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -
     if expected.is_schema {
         return Ok(());
     }
-    if expected.arguments.is_empty() {
+    if expected.is_empty {
         return Err(ErrorKind::WrongParam);
     }
     if function.name != call.name {
         return Err(ErrorKind::WrongFunctionName);
     }
-    let given = |name: &String| {
-        call.arguments
-            .iter()
-            .any(|(given, _)| given.as_deref().is_some_and(|given| same(given, name)))
-    };
-    if !function.required.iter().all(given) {
+    let (mut required, mut checked) = (0, Ok(()));
+    for (place, (name, value)) in call.arguments.iter().enumerate() {
+        let slot = name.as_deref().and_then(|name| expected.slot(place, name));
+        required += usize::from(slot.is_some_and(|slot| slot.required));
+        if checked.is_ok() {
+            checked = slot.map_or(Err(ErrorKind::AdditionArgs), |slot| {
+                check_argument(slot, value)
+            });
+        }
+    }
+    // No name is given twice, so that all required ones are there when they are as many.
+    if required < expected.required {
         return Err(ErrorKind::LackArgs);
     }
-    call.arguments
-        .iter()
-        .try_for_each(|(name, value)| check_argument(function, expected, name.as_deref(), value))
+    checked
 }
 
-fn check_argument(
-    function: &Function,
-    expected: &ReferenceCall,
-    name: Option<&str>,
-    value: &Value<'_>,
-) -> Checked {
-    let Some(name) = name else {
+fn check_argument(slot: &Slot, value: &Value<'_>) -> Checked {
+    let (Some(schema), Some(reference)) = (slot.schema, &slot.reference) else {
         return Err(ErrorKind::AdditionArgs);
     };
-    let schema = function
-        .properties
-        .iter()
-        .find(|(known, _)| same(known, name));
-    let reference = expected
-        .arguments
-        .iter()
-        .find(|(known, _)| same(known, name));
-    let (Some((_, schema)), Some((_, reference))) = (schema, reference) else {
-        return Err(ErrorKind::AdditionArgs);
-    };
-    match check_type(*schema, value, &reference.value)? {
+    match check_type(schema, value, &reference.value)? {
         Typed::Skip => Ok(()),
-        Typed::Compare => check_value(*schema, value, reference),
+        Typed::Compare => check_value(schema, value, reference),
     }
 }
 
@@ -260,7 +247,7 @@ fn check_value(schema: Schema, value: &Value<'_>, reference: &ReferenceValue) ->
     match schema.expected {
         Expected::Bool | Expected::Int | Expected::Float | Expected::Nothing => Ok(()),
         Expected::Text => match value {
-            Value::Str(text) if contains_normalised(text, &reference.needle) => Ok(()),
+            Value::Str(text) if contains_text(text, reference) => Ok(()),
             _ => Err(ErrorKind::ValueText),
         },
         Expected::Map => check_map(value, reference),
@@ -284,7 +271,10 @@ fn check_list(schema: Schema, value: &Value<'_>, reference: &ReferenceValue) -> 
             .try_for_each(|(item, reference)| check_map(item, reference));
     }
     let same = |(item, reference): (&Value<'_>, &ReferenceValue)| match (item, &reference.value) {
-        (Value::Str(text), Value::Str(_)) => equals_normalised(text, &reference.needle),
+        (Value::Str(text), Value::Str(_)) => {
+            reference.is_text(text)
+                || with_normalised(text, |text| text == reference.needle.as_bytes())
+        }
         (Value::Str(_), _) | (_, Value::Str(_)) => false,
         (item, reference) => equal(item, reference),
     };
@@ -305,15 +295,15 @@ fn check_map(value: &Value<'_>, reference: &ReferenceValue) -> Checked {
     if entries.len() != reference.entries.len() {
         return Err(ErrorKind::Value);
     }
-    for (key, value) in entries {
-        let known = reference
-            .entries
-            .iter()
-            .find(|(known, _)| key.as_str().is_some_and(|key| same(key, known)));
+    for (place, (key, value)) in entries.iter().enumerate() {
+        let key = key.as_str().ok_or(ErrorKind::Value)?;
+        let is_it = |(known, _): &&(String, ReferenceValue)| same(key, known);
+        let known = reference.entries.get(place).filter(is_it);
+        let known = known.or_else(|| reference.entries.iter().find(is_it));
         let (_, reference) = known.ok_or(ErrorKind::Value)?;
         if reference.value.kind() == Kind::Dict {
             check_map(value, reference)?;
-        } else if !contains_printed(value, &reference.needle)? {
+        } else if !contains_printed(value, reference)? {
             return Err(ErrorKind::Value);
         }
     }
@@ -321,23 +311,37 @@ fn check_map(value: &Value<'_>, reference: &ReferenceValue) -> Checked {
 }
 
 /// Whether a value inside a map, put into text, holds the reference's text.
-fn contains_printed(value: &Value<'_>, needle: &str) -> Result<bool, ErrorKind> {
+fn contains_printed(value: &Value<'_>, reference: &ReferenceValue) -> Result<bool, ErrorKind> {
     match value {
-        Value::Str(text) if text == "true" => Ok("True".contains(needle)),
-        Value::Str(text) if text == "false" => Ok("False".contains(needle)),
-        Value::Str(text) => Ok(contains_normalised(text, needle)),
-        value => with_scratch(|scratch| match write_str(scratch, value) {
-            Ok(()) => Ok(holds(scratch, needle)),
-            Err(_) => Err(ErrorKind::Crash),
-        }),
+        Value::Str(text) if text == "true" => Ok("True".contains(&reference.needle)),
+        Value::Str(text) if text == "false" => Ok("False".contains(&reference.needle)),
+        Value::Str(text) => Ok(contains_text(text, reference)),
+        value if prints_like(value, &reference.value) => Ok(true),
+        value => with_printed(value, |text| holds(text, reference.needle.as_bytes()))
+            .ok_or(ErrorKind::Crash),
+    }
+}
+
+/// Whether two values are the same part by part, so that they print the same; long integers are left to printing.
+fn prints_like(value: &Value<'_>, reference: &Value<'_>) -> bool {
+    let all = |a: &[Value<'_>], b: &[Value<'_>]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| prints_like(a, b))
+    };
+    match (value, reference) {
+        (Value::None, Value::None) => true,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (Value::Str(a), Value::Str(b)) => a == b,
+        (Value::List(a), Value::List(b)) => all(a, b),
+        _ => false,
     }
 }
 
 /// `needle in text`; on texts as short as these a search without preparation is the faster one.
-fn holds(text: &str, needle: &str) -> bool {
+fn holds(text: &[u8], needle: &[u8]) -> bool {
     /// Beyond this, what a search prepares pays.
     const SHORT: usize = 256;
-    let (text, needle) = (text.as_bytes(), needle.as_bytes());
     let (Some(&first), true) = (needle.first(), text.len() <= SHORT) else {
         return memchr::memmem::find(text, needle).is_some();
     };
@@ -348,30 +352,37 @@ fn holds(text: &str, needle: &str) -> bool {
     starts.into_iter().any(|at| text[at..].starts_with(needle))
 }
 
-fn contains_normalised(text: &str, needle: &str) -> bool {
-    with_scratch(|scratch| {
+fn contains_text(text: &str, reference: &ReferenceValue) -> bool {
+    reference.is_text(text)
+        || with_normalised(text, |text| holds(text, reference.needle.as_bytes()))
+}
+
+/// Memory of texts that are made for one comparison; beyond this it goes back after use.
+const KEEP: usize = 1 << 16;
+
+/// Uses the normalised text.
+fn with_normalised<T>(text: &str, use_it: impl FnOnce(&[u8]) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
         normalise_into(scratch, text);
-        scratch == needle || holds(scratch, needle)
+        let result = use_it(scratch);
+        scratch.shrink_to(KEEP);
+        result
     })
 }
 
-fn equals_normalised(text: &str, needle: &str) -> bool {
-    with_scratch(|scratch| {
-        normalise_into(scratch, text);
-        scratch == needle
-    })
-}
-
-/// An empty text whose memory is kept for the next use.
-fn with_scratch<T>(use_it: impl FnOnce(&mut String) -> T) -> T {
-    /// Memory beyond this goes back after use.
-    const KEEP: usize = 1 << 16;
+/// Uses the value as Python prints it; `None` where it has no printed form.
+fn with_printed<T>(value: &Value<'_>, use_it: impl FnOnce(&[u8]) -> T) -> Option<T> {
     thread_local! {
         static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
     }
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
-        let result = use_it(scratch);
+        let written = write_str(scratch, value);
+        let result = written.ok().map(|()| use_it(scratch.as_bytes()));
         scratch.shrink_to(KEEP);
         result
     })

@@ -1,21 +1,16 @@
 //! Text normalisation: what the comparison of texts does not see.
 
-/// Appends `text` without ` `, `,`, `.`, `/`, `-`, `_`, `*` and `^`, lower-cased, `'` turned into `"`.
-pub(super) fn normalise_into(out: &mut String, text: &str) {
+/// Appends `text` without ` `, `,`, `.`, `/`, `-`, `_`, `*` and `^`, lower-cased, `'` turned into `"`. What is appended
+/// is text.
+pub(super) fn normalise_into(out: &mut Vec<u8>, text: &str) {
     if text.is_ascii() {
-        out.reserve(text.len());
-        for byte in text.bytes() {
-            let kept = NORMAL[usize::from(byte & 0x7f)];
-            if kept != NOTHING {
-                out.push(char::from(kept));
-            }
-        }
+        ascii_into(out, text.as_bytes());
         return;
     }
     // Lower-casing a sigma looks at its neighbours, after the characters that are ignored have gone.
     if text.contains('\u{3a3}') {
         let kept: String = text.chars().filter(|c| !IGNORED.contains(c)).collect();
-        out.push_str(&kept.to_lowercase().replace('\'', "\""));
+        out.extend(kept.to_lowercase().replace('\'', "\"").as_bytes());
         return;
     }
     out.reserve(text.len());
@@ -24,7 +19,7 @@ pub(super) fn normalise_into(out: &mut String, text: &str) {
         if byte < 0x80 {
             let kept = NORMAL[usize::from(byte & 0x7f)];
             if kept != NOTHING {
-                out.push(char::from(kept));
+                out.push(kept);
             }
             rest = &rest[1..];
         } else if CASELESS[usize::from(byte)] {
@@ -32,21 +27,37 @@ pub(super) fn normalise_into(out: &mut String, text: &str) {
                 .bytes()
                 .position(|byte| byte < 0x80 || (byte >= 0xc0 && !CASELESS[usize::from(byte)]));
             let (run, after) = rest.split_at(run.unwrap_or(rest.len()));
-            out.push_str(run);
+            out.extend(run.as_bytes());
             rest = after;
         } else {
             let mut chars = rest.chars();
-            out.extend(chars.next().into_iter().flat_map(char::to_lowercase));
+            let mut utf8 = [0; 4];
+            for c in chars.next().into_iter().flat_map(char::to_lowercase) {
+                out.extend(c.encode_utf8(&mut utf8).as_bytes());
+            }
             rest = chars.as_str();
         }
     }
 }
 
+/// The same for ASCII: every byte is written, and what is ignored is written over.
+fn ascii_into(out: &mut Vec<u8>, text: &[u8]) {
+    let start = out.len();
+    out.extend(text);
+    let mut length = start;
+    for &byte in text {
+        let kept = NORMAL[usize::from(byte & 0x7f)];
+        out[length] = kept;
+        length += usize::from(kept != NOTHING);
+    }
+    out.truncate(length);
+}
+
 /// The normalised text.
 pub(super) fn normalise(text: &str) -> String {
-    let mut out = String::new();
+    let mut out = Vec::new();
     normalise_into(&mut out, text);
-    out
+    String::from_utf8(out).unwrap_or_default()
 }
 
 const IGNORED: [char; 8] = [' ', ',', '.', '/', '-', '_', '*', '^'];

@@ -13,6 +13,8 @@ use super::expr::{Parser, Reject, Value, is_keyword};
 const MAX_DEPTH: u32 = 40;
 /// Arguments, or entries of a map, beyond which the parser decides: repeated names are looked for one by one.
 const MAX_NAMES: usize = 32;
+/// Arguments, or entries of a map, for which there is room at once.
+const SOME_NAMES: usize = 6;
 /// Height of a tree beyond which the parser decides: with what stands around it, it may be too high.
 const MAX_HEIGHT: u32 = 1_000;
 /// Digits that fit into 64 bits whatever they are.
@@ -21,15 +23,11 @@ const MAX_DIGITS: usize = 18;
 /// What a map holds.
 type Entries<'a> = Vec<(Value<'a>, Value<'a>)>;
 
-/// Reads a whole text; `None` leaves it to the parser.
-pub(super) fn decode(text: &str) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
+/// Reads a whole text; `None` leaves it to the parser. `one_line` says that the text has no line end.
+pub(super) fn decode(text: &str, one_line: bool) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
     if !text.starts_with('[') {
         return None;
     }
-    let one_line = match memchr::memchr3(0, b'\n', b'\r', text.as_bytes()) {
-        Some(_) if memchr::memchr(0, text.as_bytes()).is_some() => return None,
-        found => found.is_none(),
-    };
     let mut reader = Reader {
         text,
         pos: 1,
@@ -93,22 +91,15 @@ impl<'a> Reader<'a> {
 
     /// An ASCII name that is no keyword.
     fn name(&mut self) -> Option<&'a str> {
-        let bytes = self.text.as_bytes();
-        let start = self.pos;
-        let mut end = start;
-        while bytes.get(end).is_some_and(|byte| NAME[usize::from(*byte)]) {
-            end += 1;
-        }
-        let first = *bytes.get(start)?;
-        if end == start || first.is_ascii_digit() || first >= 0x80 {
-            return None;
-        }
+        let rest = self.text.as_bytes().get(self.pos..)?;
+        let end = rest.iter().position(|byte| !NAME[usize::from(*byte)])?;
+        let first = rest[0];
         // A letter beyond ASCII would be part of the name.
-        if bytes.get(end).is_some_and(|byte| *byte >= 0x80) {
+        if end == 0 || first.is_ascii_digit() || rest[end] >= 0x80 {
             return None;
         }
-        self.pos = end;
-        let word = &self.text[start..end];
+        let word = &self.text[self.pos..self.pos + end];
+        self.pos += end;
         // Keywords are short, and only three begin with a capital.
         let may_be =
             word.len() <= 8 && (first.is_ascii_lowercase() || matches!(first, b'T' | b'F' | b'N'));
@@ -124,7 +115,7 @@ impl<'a> Reader<'a> {
         let name = &self.text[start..self.pos];
         self.skip();
         self.expect(b'(')?;
-        let mut arguments: Arguments<'a> = Vec::new();
+        let mut arguments: Arguments<'a> = Vec::with_capacity(SOME_NAMES);
         loop {
             self.skip();
             if self.take(b')') {
@@ -171,6 +162,11 @@ impl<'a> Reader<'a> {
     fn any_value(&mut self, depth: u32) -> Option<Value<'a>> {
         // `a==b` is no keyword argument.
         let must_be = depth == 0 && self.byte() != Some(b'=');
+        // No Python source has a NUL.
+        if memchr::memchr(0, self.text.as_bytes()).is_some() {
+            self.rejected = true;
+            return None;
+        }
         // The brackets of the list and of the call are open.
         let mut parser = Parser::within(self.text, self.pos, depth + 2);
         let Ok(expr) = parser.expression() else {
@@ -230,7 +226,7 @@ impl<'a> Reader<'a> {
         let quote = bytes[self.pos];
         let start = self.pos + 1;
         let rest = bytes.get(start..)?;
-        let length = memchr::memchr2(quote, b'\\', rest)?;
+        let length = memchr::memchr3(quote, b'\\', 0, rest)?;
         let breaks = || memchr::memchr2(b'\n', b'\r', &rest[..length]).is_some();
         if rest[length] != quote || (!self.one_line && breaks()) {
             return None;
@@ -295,7 +291,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         self.pos += 1;
-        let mut entries: Entries<'a> = Vec::new();
+        let mut entries: Entries<'a> = Vec::with_capacity(SOME_NAMES);
         loop {
             self.skip();
             if self.take(b'}') {
@@ -381,7 +377,8 @@ mod tests {
             "[f(a=1,b=2,a=3)]",
             "[f(a={'a':1,'b':2,'a':3})]",
         ] {
-            let plain = decode(text).unwrap_or_else(|| panic!("{text} is plain"));
+            let plain = decode(text, !text.contains(['\n', '\r']))
+                .unwrap_or_else(|| panic!("{text} is plain"));
             assert_eq!(plain.ok(), calls::parse_calls(text).ok(), "{text}");
             assert!(calls::parse_calls(text).is_ok(), "{text}");
         }
@@ -440,7 +437,8 @@ mod tests {
             "[f(a=1)(b=2)]",
         ] {
             assert!(
-                decode(text).is_none_or(|plain| plain.ok() == calls::parse_calls(text).ok()),
+                decode(text, !text.contains(['\n', '\r']))
+                    .is_none_or(|plain| plain.ok() == calls::parse_calls(text).ok()),
                 "{text}"
             );
         }

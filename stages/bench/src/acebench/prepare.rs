@@ -4,26 +4,40 @@ use std::borrow::Cow;
 
 use super::{Category, Profile};
 
-/// The text that is parsed as a call list; `None` when there is nothing to parse.
-pub(super) fn prepare(profile: Profile, category: Category, output: &str) -> Option<Cow<'_, str>> {
+/// A text that is parsed as a call list.
+pub(super) struct Prepared<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// It has no line end.
+    pub(super) one_line: bool,
+}
+
+/// The text that is parsed; `None` when there is nothing to parse.
+pub(super) fn prepare(profile: Profile, category: Category, output: &str) -> Option<Prepared<'_>> {
     if profile == Profile::R2510 && !category.is_multi_turn() {
-        return first_bracketed(output).map(Cow::Borrowed);
+        let text = first_bracketed(output)?;
+        return Some(Prepared {
+            text: Cow::Borrowed(text),
+            one_line: memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_none(),
+        });
     }
-    Some(without_space(output))
+    Some(Prepared {
+        text: without_space(output),
+        one_line: true,
+    })
 }
 
 /// Deletes every character that Python counts as white space, inside texts too.
 pub(super) fn without_space(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
+    if text.is_ascii() {
+        return Cow::Owned(without_ascii_space(bytes));
+    }
     let Some(first) = bytes
         .iter()
         .position(|&byte| MAYBE_SPACE[usize::from(byte)])
     else {
         return Cow::Borrowed(text);
     };
-    if text.is_ascii() {
-        return Cow::Owned(without_ascii_space(bytes, first));
-    }
     if !bytes.iter().fold(false, |any, &byte| any | is_rare(byte)) {
         return Cow::Owned(without_common_space(text));
     }
@@ -46,17 +60,58 @@ pub(super) fn without_space(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same for ASCII, which has space every few bytes: every byte is written, and space is written over.
-fn without_ascii_space(bytes: &[u8], first: usize) -> String {
-    let mut out = bytes.to_vec();
-    let mut length = first;
-    for &byte in &bytes[first..] {
-        out[length] = byte;
-        length += usize::from(!MAYBE_SPACE[usize::from(byte)]);
+/// The same for ASCII, which has a blank every few bytes: eight bytes are looked at at once, and written as often as
+/// there are blanks among them, each time over the last one.
+fn without_ascii_space(bytes: &[u8]) -> String {
+    let mut out = vec![0; bytes.len() + 8];
+    let mut length = 0;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for chunk in chunks {
+        let mut eight = u64::from_le_bytes(*chunk);
+        let mut blanks = blanks(eight);
+        if blanks != low(eight) {
+            delete_space(&mut out, &mut length, chunk);
+            continue;
+        }
+        let mut left = 8;
+        loop {
+            out[length..length + 8].copy_from_slice(&eight.to_le_bytes());
+            if blanks == 0 {
+                length += left;
+                break;
+            }
+            let before = blanks.trailing_zeros() & !7;
+            length += before as usize / 8;
+            left -= before as usize / 8 + 1;
+            eight = (eight >> before) >> 8;
+            blanks = (blanks >> before) >> 8;
+        }
     }
+    delete_space(&mut out, &mut length, rest);
     out.truncate(length);
     // ASCII stays text.
     String::from_utf8(out).unwrap_or_default()
+}
+
+/// Byte by byte: every one is written, and space is written over.
+fn delete_space(out: &mut [u8], length: &mut usize, bytes: &[u8]) {
+    for &byte in bytes {
+        out[*length] = byte;
+        *length += usize::from(!MAYBE_SPACE[usize::from(byte)]);
+    }
+}
+
+/// The high bit of each of eight bytes.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// The high bits of those of eight ASCII bytes that are blanks or control characters: taking 0x21 borrows them.
+fn low(eight: u64) -> u64 {
+    !((eight | HIGH) - 0x2121_2121_2121_2121) & HIGH
+}
+
+/// The high bits of those of eight ASCII bytes that are blanks.
+fn blanks(eight: u64) -> u64 {
+    !(((eight ^ 0x2020_2020_2020_2020) | HIGH) - 0x0101_0101_0101_0101) & HIGH
 }
 
 /// First bytes of white space other than blanks, line ends and U+3000; written so that many are looked at at once.
@@ -134,6 +189,19 @@ mod tests {
                 .filter(|c| !" \n\u{3000}".contains(*c))
                 .collect();
             assert_eq!(without_space(common), plain);
+        }
+        for plain in ["", "a", "abcdefg", "abcdefgh", "[f(a='b')]\0\u{1}xyz\u{7f}"] {
+            assert_eq!(without_space(plain), plain);
+        }
+        for at in 0..20 {
+            for space in [" ", "  ", "\n", " \t ", "\u{1f}\u{1b}", "          "] {
+                let text = format!("{}{space}0123456789abcdefghijklmno p", "x".repeat(at));
+                let plain: String = text
+                    .chars()
+                    .filter(|c| !" \n\t\u{1f}".contains(*c))
+                    .collect();
+                assert_eq!(without_space(&text), plain);
+            }
         }
         let kept = "\u{200b}\u{feff}\u{180e}é中";
         assert_eq!(without_space(kept), kept);

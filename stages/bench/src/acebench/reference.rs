@@ -5,6 +5,8 @@ use starling_text::json;
 use super::DataError;
 use super::expr::{Kind, Value, equal, write_str};
 use super::normalise::normalise;
+use super::plain::same;
+use super::prepare::without_space;
 
 /// Everything the checker needs to know of a Normal entry.
 #[derive(Debug, Clone)]
@@ -28,9 +30,32 @@ pub(super) struct ReferenceCall {
     pub(super) name: String,
     /// Which of the functions describes it.
     pub(super) function: Option<usize>,
-    pub(super) arguments: Vec<(String, ReferenceValue)>,
+    /// The reference has no arguments.
+    pub(super) is_empty: bool,
+    /// What is known of each argument: first those of the reference in their order, as outputs mostly have them.
+    slots: Vec<Slot>,
+    /// How many arguments are required.
+    pub(super) required: usize,
     /// The arguments equal the description's properties, so that any call will do.
     pub(super) is_schema: bool,
+}
+
+/// What schema and reference say of an argument.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    name: String,
+    pub(super) required: bool,
+    pub(super) schema: Option<Schema>,
+    pub(super) reference: Option<ReferenceValue>,
+}
+
+impl ReferenceCall {
+    /// The slot of an argument that stands at such a place of a call.
+    pub(super) fn slot(&self, place: usize, name: &str) -> Option<&Slot> {
+        let is_it = |slot: &&Slot| same(&slot.name, name);
+        let expected = self.slots.get(place).filter(is_it);
+        expected.or_else(|| self.slots.iter().find(is_it))
+    }
 }
 
 /// A reference value and the text that an answer must contain.
@@ -39,6 +64,8 @@ pub(super) struct ReferenceValue {
     pub(super) value: Value<'static>,
     /// Normalised for a text, printed for all else but maps.
     pub(super) needle: String,
+    /// For a text: itself without white space, if that is compared like it; else empty.
+    spaceless: String,
     pub(super) items: Vec<Self>,
     pub(super) entries: Vec<(String, Self)>,
 }
@@ -48,8 +75,8 @@ pub(super) struct Function {
     pub(super) name: String,
     /// The parameters object is `{}` or missing.
     pub(super) no_parameters: bool,
-    pub(super) required: Vec<String>,
-    pub(super) properties: Vec<(String, Schema)>,
+    required: Vec<String>,
+    properties: Vec<(String, Schema)>,
     raw_properties: Value<'static>,
 }
 
@@ -158,20 +185,44 @@ impl Reference {
                 .iter()
                 .position(|function| key.contains(&function.name));
             let value = Value::from_json(&json::Value::Dict(arguments.clone()));
+            let function = function.map(|i| (i, &functions[i]));
+            let slots = slots(arguments, function.map(|(_, function)| function));
             calls.push(ReferenceCall {
                 name: without_number(key).to_owned(),
-                function,
-                arguments: arguments
-                    .iter()
-                    .map(|(name, value)| (name.clone(), ReferenceValue::compile(value)))
-                    .collect(),
-                is_schema: function.is_some_and(|i| equal(&functions[i].raw_properties, &value)),
+                function: function.map(|(i, _)| i),
+                is_empty: arguments.is_empty(),
+                required: slots.iter().filter(|slot| slot.required).count(),
+                slots,
+                is_schema: function
+                    .is_some_and(|(_, function)| equal(&function.raw_properties, &value)),
             });
         }
         let mut names: Vec<String> = calls.iter().map(|call| call.name.clone()).collect();
         names.sort_unstable();
         Ok(Self { calls, names })
     }
+}
+
+/// Every argument that the reference or the function's description names.
+fn slots(arguments: &json::Map, function: Option<&Function>) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = Vec::new();
+    let names = arguments.iter().map(|(name, _)| name);
+    let properties = function.map_or(&[][..], |function| &function.properties);
+    let required = function.map_or(&[][..], |function| &function.required);
+    let described = properties.iter().map(|(name, _)| name);
+    for name in names.chain(described).chain(required) {
+        if slots.iter().any(|slot| slot.name == *name) {
+            continue;
+        }
+        let property = properties.iter().find(|(known, _)| known == name);
+        slots.push(Slot {
+            name: name.clone(),
+            required: required.contains(name),
+            schema: property.map(|(_, schema)| *schema),
+            reference: arguments.get(name).map(ReferenceValue::compile),
+        });
+    }
+    slots
 }
 
 /// Removes one ending `_` + digits.
@@ -184,6 +235,11 @@ fn without_number(key: &str) -> &str {
 }
 
 impl ReferenceValue {
+    /// Whether the text is the reference's own, with or without its white space: then every comparison of texts holds.
+    pub(super) fn is_text(&self, text: &str) -> bool {
+        (text == self.spaceless && !text.is_empty()) || self.value.as_str() == Some(text)
+    }
+
     fn compile(json: &json::Value) -> Self {
         let value = Value::from_json(json);
         let needle = match json {
@@ -198,9 +254,15 @@ impl ReferenceValue {
                 printed
             }
         };
+        let spaceless = json.as_str().map(without_space).unwrap_or_default();
+        let spaceless = match normalise(&spaceless) == needle {
+            true => spaceless.into_owned(),
+            false => String::new(),
+        };
         Self {
             value,
             needle,
+            spaceless,
             items: json
                 .as_list()
                 .unwrap_or_default()

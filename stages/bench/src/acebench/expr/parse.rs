@@ -37,6 +37,12 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
+/// Whether an operand begins here, and neither a prefix operator nor `not` or `await`.
+fn begins_operand(byte: u8) -> bool {
+    matches!(byte, b'\'' | b'"' | b'[' | b'{' | b'(' | b'0'..=b'9' | b'_')
+        || (byte.is_ascii_alphabetic() && byte != b'n' && byte != b'a')
+}
+
 /// Whether this is one of Python's reserved words; nothing else is barred from being a name.
 pub(crate) fn is_keyword(word: &str) -> bool {
     matches!(
@@ -362,11 +368,36 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn disjunction(&mut self) -> Parsed<'a> {
-        self.boolean("or", |parser| parser.boolean("and", Self::inversion))
+        self.skip();
+        // What no operator can begin is read first: mostly nothing follows it, and no level needs to look.
+        let first = if self.byte(0).is_some_and(begins_operand) {
+            let operand = self.primary()?;
+            self.skip();
+            if matches!(self.byte(0), Some(b',' | b')' | b']' | b'}' | b':')) {
+                return Ok(operand);
+            }
+            let operand = self.raised(operand)?;
+            let operand = self.combined(operand, 0)?;
+            self.compared(operand)?
+        } else {
+            self.inversion()?
+        };
+        let first = self.joined(first, "and", Self::inversion)?;
+        self.joined(first, "or", Self::conjunction)
     }
 
-    fn boolean(&mut self, keyword: &str, operand: impl Fn(&mut Self) -> Parsed<'a>) -> Parsed<'a> {
-        let first = operand(self)?;
+    fn conjunction(&mut self) -> Parsed<'a> {
+        let first = self.inversion()?;
+        self.joined(first, "and", Self::inversion)
+    }
+
+    /// `first`, or the operands that the keyword joins to it.
+    fn joined(
+        &mut self,
+        first: Expr<'a>,
+        keyword: &str,
+        operand: impl Fn(&mut Self) -> Parsed<'a>,
+    ) -> Parsed<'a> {
         if !self.at_keyword(keyword) {
             return Ok(first);
         }
@@ -391,6 +422,11 @@ impl<'a> Parser<'a> {
 
     fn comparison(&mut self) -> Parsed<'a> {
         let first = self.binary(0)?;
+        self.compared(first)
+    }
+
+    /// `first`, or what it is compared with.
+    fn compared(&mut self, first: Expr<'a>) -> Parsed<'a> {
         let mut rest = Vec::new();
         let mut height = self.height;
         while let Some(op) = self.compare_op() {
@@ -443,7 +479,12 @@ impl<'a> Parser<'a> {
 
     /// Left-associative operators that bind at least as tightly as `level`.
     pub(super) fn binary(&mut self, level: u8) -> Parsed<'a> {
-        let mut left = self.factor()?;
+        let left = self.factor()?;
+        self.combined(left, level)
+    }
+
+    /// `left` with the operators behind it.
+    fn combined(&mut self, mut left: Expr<'a>, level: u8) -> Parsed<'a> {
         while let Some((op, length, own)) = self.binary_op().filter(|&(_, _, own)| own >= level) {
             let below = self.height;
             self.pos += length;
@@ -497,6 +538,11 @@ impl<'a> Parser<'a> {
         } else {
             self.primary()?
         };
+        self.raised(base)
+    }
+
+    /// `base`, or its power.
+    fn raised(&mut self, base: Expr<'a>) -> Parsed<'a> {
         if !self.take("**") {
             return Ok(base);
         }

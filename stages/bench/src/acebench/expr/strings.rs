@@ -80,6 +80,9 @@ impl<'a> Parser<'a> {
     }
 
     fn at_literal(&mut self) -> bool {
+        if !matches!(self.byte(0), Some(b'\'' | b'"' | b'A'..=b'z')) {
+            return false;
+        }
         let word = self.word();
         matches!(self.byte(word.len()), Some(b'\'' | b'"')) && Prefix::read(word).is_some()
     }
