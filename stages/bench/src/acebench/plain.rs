@@ -25,7 +25,8 @@ type Entries<'a> = Vec<(Value<'a>, Value<'a>)>;
 
 /// Reads a whole text; `None` leaves it to the parser. `one_line` says that the text has no line end.
 pub(super) fn decode(text: &str, one_line: bool) -> Option<Result<Vec<CallValue<'_>>, Reject>> {
-    if !text.starts_with('[') {
+    // No Python source has a NUL.
+    if !text.starts_with('[') || memchr::memchr(0, text.as_bytes()).is_some() {
         return None;
     }
     let mut reader = Reader {
@@ -162,11 +163,6 @@ impl<'a> Reader<'a> {
     fn any_value(&mut self, depth: u32) -> Option<Value<'a>> {
         // `a==b` is no keyword argument.
         let must_be = depth == 0 && self.byte() != Some(b'=');
-        // No Python source has a NUL.
-        if memchr::memchr(0, self.text.as_bytes()).is_some() {
-            self.rejected = true;
-            return None;
-        }
         // The brackets of the list and of the call are open.
         let mut parser = Parser::within(self.text, self.pos, depth + 2);
         let Ok(expr) = parser.expression() else {
@@ -226,7 +222,7 @@ impl<'a> Reader<'a> {
         let quote = bytes[self.pos];
         let start = self.pos + 1;
         let rest = bytes.get(start..)?;
-        let length = memchr::memchr3(quote, b'\\', 0, rest)?;
+        let length = memchr::memchr2(quote, b'\\', rest)?;
         let breaks = || memchr::memchr2(b'\n', b'\r', &rest[..length]).is_some();
         if rest[length] != quote || (!self.one_line && breaks()) {
             return None;

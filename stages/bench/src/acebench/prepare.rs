@@ -32,18 +32,12 @@ pub(super) fn without_space(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Owned(without_ascii_space(bytes));
     }
-    let Some(first) = bytes
-        .iter()
-        .position(|&byte| MAYBE_SPACE[usize::from(byte)])
-    else {
-        return Cow::Borrowed(text);
-    };
     if !bytes.iter().fold(false, |any, &byte| any | is_rare(byte)) {
         return Cow::Owned(without_common_space(text));
     }
     let mut out = String::with_capacity(text.len());
     // What is kept is copied in runs; `kept` is where the present run began.
-    let (mut kept, mut at) = (0, first);
+    let (mut kept, mut at) = (0, 0);
     while let Some(&byte) = bytes.get(at) {
         if !MAYBE_SPACE[usize::from(byte)] {
             at += 1;
@@ -63,29 +57,30 @@ pub(super) fn without_space(text: &str) -> Cow<'_, str> {
 /// The same for ASCII, which has a blank every few bytes: eight bytes are looked at at once, and written as often as
 /// there are blanks among them, each time over the last one.
 fn without_ascii_space(bytes: &[u8]) -> String {
-    let mut out = vec![0; bytes.len() + 8];
+    let mut out = Vec::with_capacity(bytes.len() + 8);
+    out.extend(bytes);
+    out.extend([0; 8]);
     let mut length = 0;
     let (chunks, rest) = bytes.as_chunks::<8>();
     for chunk in chunks {
         let mut eight = u64::from_le_bytes(*chunk);
-        let mut blanks = blanks(eight);
-        if blanks != low(eight) {
+        let low = low(eight);
+        let mut blanks = if low == 0 { 0 } else { blanks(eight) };
+        if blanks != low {
             delete_space(&mut out, &mut length, chunk);
             continue;
         }
         let mut left = 8;
-        loop {
+        while blanks != 0 {
             out[length..length + 8].copy_from_slice(&eight.to_le_bytes());
-            if blanks == 0 {
-                length += left;
-                break;
-            }
             let before = blanks.trailing_zeros() & !7;
             length += before as usize / 8;
             left -= before as usize / 8 + 1;
             eight = (eight >> before) >> 8;
             blanks = (blanks >> before) >> 8;
         }
+        out[length..length + 8].copy_from_slice(&eight.to_le_bytes());
+        length += left;
     }
     delete_space(&mut out, &mut length, rest);
     out.truncate(length);

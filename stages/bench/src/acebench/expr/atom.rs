@@ -175,7 +175,8 @@ impl<'a> Parser<'a> {
     // Comprehensions have no value here; only their syntax is checked.
 
     pub(super) fn at_comprehension(&mut self) -> bool {
-        matches!(self.word(), "for" | "async")
+        self.skip();
+        matches!(self.byte(0), Some(b'f' | b'a')) && matches!(self.word(), "for" | "async")
     }
 
     fn finish_comprehension(&mut self, start: usize, allowed: bool, end: u8) -> Parsed<'a> {

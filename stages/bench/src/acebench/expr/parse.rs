@@ -37,6 +37,11 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
+/// Whether a name can begin so, as far as a byte can tell.
+fn begins_name(byte: u8) -> bool {
+    is_word(byte) && !byte.is_ascii_digit()
+}
+
 /// Whether an operand begins here, and neither a prefix operator nor `not` or `await`.
 fn begins_operand(byte: u8) -> bool {
     matches!(byte, b'\'' | b'"' | b'[' | b'{' | b'(' | b'0'..=b'9' | b'_')
@@ -359,7 +364,7 @@ impl<'a> Parser<'a> {
     pub(super) fn named_expression(&mut self) -> Parsed<'a> {
         self.skip();
         let start = self.pos;
-        if self.name().is_ok() && self.take(":=") {
+        if self.byte(0).is_some_and(begins_name) && self.name().is_ok() && self.take(":=") {
             self.nested(Self::expression)?;
             return Ok(Expr::Other(&self.text[start..self.pos]));
         }
