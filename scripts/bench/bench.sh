@@ -2,18 +2,21 @@
 # Checks a second of both benchmarks on one core, ours beside the official Python, on the same workloads; then the
 # seconds that `starling score bfcl` takes for a whole stored run.
 #
-#   scripts/bench/bench.sh [PYTHON | --install]
+#   scripts/bench/bench.sh [PYTHON | --install] [ACEBENCH]
 #
 # PYTHON is an interpreter that has the package bfcl-eval (python3 when left out). With --install, the package and what
 # its checkers import are installed from the registry of Python packages into a temporary virtual environment. Where the
 # package is missing, the rates that are stored with the expected results (tests/golden/bfcl/official_speed.json: the
 # official checker, one process, idle machine) are the comparison, and this is said. ACEBench's evaluator is no package:
-# its stated rate is 15,000 to 20,000 checks a second.
+# ACEBENCH is a clone of its authors' repository (github.com/ACEBench/ACEBench); without one, its stated rate of 15,000
+# to 20,000 checks a second is the comparison.
 #
 # STARLING names a built binary; without it, one is built.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 python=${1:-python3}
+acebench=${2:-}
+if [ -n "$acebench" ]; then acebench=$(cd "$acebench" && pwd); fi
+cd "$(dirname "$0")/../.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -39,7 +42,11 @@ else
   echo "bfcl-eval is not installed for $python; stored rates of the official checker:"
   cat tests/golden/bfcl/official_speed.json
 fi
-echo "ACEBench's evaluator: 15,000 to 20,000 checks a second (stated with its specification)"
+if [ -n "$acebench" ]; then
+  pin "$python" scripts/bench/official_acebench.py "$acebench"
+else
+  echo "ACEBench's evaluator: 15,000 to 20,000 checks a second (stated; name a clone of it to time it here)"
+fi
 
 echo "== starling score bfcl, a whole stored run of 4,441 entries, whole process (seconds)"
 . scripts/bench/common.sh
