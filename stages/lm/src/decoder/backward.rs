@@ -234,7 +234,7 @@ impl<T: Real> Decoder<T> {
     ) -> Vec<T> {
         let n = tokens.count();
         let (query, key) = (self.config.query_size(), self.config.key_size());
-        let width = query + 2 * key;
+        let width = self.config.projected_size();
         let mut dqkv = scratch.take(n * width);
         let (mut dq, mut dk) = (scratch.take(n * query), scratch.take(n * key));
         let turned = self.turned(slots, &saved.qkv, tokens, scratch);

@@ -256,7 +256,7 @@ impl<T: Real> Decoder<T> {
         let config = &self.config;
         let (n, h) = (tokens.count(), config.hidden_size);
         let (query, key) = (config.query_size(), config.key_size());
-        let width = query + 2 * key;
+        let width = config.projected_size();
         let (mut normed, mut input_inverse) = (scratch.take(n * h), scratch.take(n));
         let weight = self.slot(&slots.input_norm);
         norm::rms_norm(x, weight, self.epsilon(), &mut normed, &mut input_inverse);
@@ -319,7 +319,7 @@ impl<T: Real> Decoder<T> {
     ) -> Turned<T> {
         let (config, n) = (&self.config, tokens.count());
         let (query, key) = (config.query_size(), config.key_size());
-        let width = query + 2 * key;
+        let width = config.projected_size();
         let (mut q, mut k) = (scratch.take(n * query), scratch.take(n * key));
         let (mut q_inverse, mut k_inverse) = (Vec::new(), Vec::new());
         let norms = slots.head_norms.as_ref();
