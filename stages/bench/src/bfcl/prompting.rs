@@ -3,12 +3,10 @@
 //! | language   | what is read                                                        |
 //! |------------|---------------------------------------------------------------------|
 //! | Python     | one expression: a list of calls, with or without its brackets        |
-//! | Java       | one method invocation whose arguments are assignments               |
-//! | JavaScript | one call whose arguments are assignments                            |
+//! | Java       | the first method invocation, its arguments being assignments         |
+//! | JavaScript | the first statement that is a call, its arguments being assignments  |
 //!
-//! The official decoder reads Java and JavaScript by whole grammars of theirs. Here a call is taken apart at its
-//! brackets, quotes and commas, so that a syntax error inside an argument can pass unnoticed; the argument is then
-//! compared like any other.
+//! Java and JavaScript are read by whole grammars of theirs, as in the package.
 
 mod literal_call;
 

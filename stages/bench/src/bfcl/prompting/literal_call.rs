@@ -1,374 +1,183 @@
 //! One call in the syntax of Java or JavaScript, its arguments as source texts.
+//!
+//! As in the package, the text is parsed by the whole grammar of its language and refused where the tree holds an
+//! error; a token that the parser supplies is no error. Texts that no model writes can cost the parser time and
+//! memory by the square of their length: there are limits, counted in steps, behind which a text is refused.
+
+mod java;
+mod javascript;
+mod source;
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use starling_text::json::Value;
+use tree_sitter::{LanguageError, Node, Parser, Tree};
 
 use super::NAMELESS;
 use crate::bfcl::calls::{Arguments, DecodedCall};
 use crate::bfcl::category::Language;
 use crate::bfcl::output::Undecodable;
-use starling_text::json::Value;
 
-/// Constructors inside each other beyond which a value is refused.
-const MAX_DEPTH: usize = 100;
+/// Bytes beyond which a text is refused; a completion of the package has at most 4,096 tokens.
+const MAX_LENGTH: usize = 1 << 16;
 
-/// Arguments beyond which a call is refused.
-const MAX_ARGUMENTS: usize = 1000;
+/// Signs `<` beyond which a text in Java is refused: each can begin a comparison or type arguments, and the parser
+/// keeps both ways for all of them at once.
+const MAX_LESS: usize = 1000;
 
-/// Reads a call; none when there is nothing at all.
+/// Steps beyond which a text is refused; a call takes some six to a byte.
+const MAX_STEPS: usize = 1 << 19;
+
+/// Steps that an error counts for. The parser drops a way to read the text when it is some twenty errors behind
+/// another, so that none without errors is left when errors alone have reached the limit.
+const ERROR_STEPS: usize = 1 << 10;
+
+/// How the parser's journal names what it does about errors.
+const ERRORS: [&str; 4] = [
+    "skip_token",
+    "select_smaller_error",
+    "detect_error",
+    "recover",
+];
+
+/// Bytes the parser is given at a time.
+const CHUNK: usize = 256;
+
+/// Reads a call; none when there is no call in the text.
 pub(super) fn read(
     text: &str,
     language: Language,
 ) -> Result<Option<DecodedCall<'static>>, Undecodable> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
+    let tree = parse(text, language)?;
+    match language {
+        Language::JavaScript => javascript::call(tree.root_node(), text),
+        _ => java::call(tree.root_node(), text),
     }
-    let open = text.find('(').ok_or(Undecodable)?;
-    let name = text[..open].trim_end();
-    let is_name = |part: &str| {
-        let is_part = |c: char| c == '_' || c == '$' || c.is_alphanumeric();
-        part.chars().all(is_part)
-            && !part.is_empty()
-            && !part.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// The tree of a text without errors.
+fn parse(text: &str, language: Language) -> Result<Tree, Undecodable> {
+    let signs = || memchr::memchr_iter(b'<', text.as_bytes()).count();
+    if text.len() > MAX_LENGTH || (language == Language::Java && signs() > MAX_LESS) {
+        return Err(Undecodable);
+    }
+    let mut parser = parser(language).map_err(|_| Undecodable)?;
+    let steps = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&steps);
+    parser.set_logger(Some(Box::new(move |_, message| {
+        let is_error = ERRORS.iter().any(|name| message.starts_with(name));
+        counted.set(counted.get() + if is_error { ERROR_STEPS } else { 1 });
+    })));
+    let mut chunk = |start: usize, _| {
+        // Whole characters: the rest of one would be asked for again.
+        let rest = text.get(start..).unwrap_or_default();
+        match steps.get() > MAX_STEPS {
+            true => "",
+            false => &rest[..rest.floor_char_boundary(CHUNK)],
+        }
     };
-    if !name.split('.').all(is_name) {
-        return Err(Undecodable);
-    }
-    let close = closing(text, open)?;
-    let rest = text[close + 1..].trim();
-    match (rest, language) {
-        ("" | ";", _) => {}
-        // A sequence of calls is an expression of JavaScript that is no call.
-        (rest, Language::JavaScript) if rest.starts_with(',') => return Ok(None),
-        _ => return Err(Undecodable),
-    }
-    let mut arguments: Vec<(Cow<'static, str>, Value)> = Vec::new();
-    for argument in split(&text[open + 1..close], language)? {
-        let (name, value) = match assignment(argument) {
-            Some((name, value)) if is_name(name) => (name, self::value(value, language)?),
-            // A name alone is an argument without a name; other values without one are passed over.
-            _ if is_name(argument) => (NAMELESS, argument.to_owned()),
-            _ => continue,
-        };
-        if arguments.len() >= MAX_ARGUMENTS || arguments.iter().any(|(known, _)| known == name) {
-            return Err(Undecodable);
-        }
-        arguments.push((Cow::Owned(name.to_owned()), Value::Str(value)));
-    }
-    Ok(Some(DecodedCall {
-        name: Some(Cow::Owned(name.to_owned())),
-        arguments: arguments.into_iter().collect::<Arguments<'_>>(),
-    }))
-}
-
-/// `name = value`, but no comparison.
-fn assignment(text: &str) -> Option<(&str, &str)> {
-    let (name, value) = text.split_once('=')?;
-    (!value.starts_with('=')).then(|| (name.trim(), value.trim()))
-}
-
-/// Where a quoted text that begins at `at` ends.
-fn string_end(text: &str, at: usize) -> Result<usize, Undecodable> {
-    let bytes = text.as_bytes();
-    let mut end = at + 1;
-    while let Some(byte) = bytes.get(end) {
-        match byte {
-            b'\\' => end += 2,
-            b'\n' if bytes[at] != b'`' => return Err(Undecodable),
-            byte if *byte == bytes[at] => return Ok(end + 1),
-            _ => end += 1,
-        }
-    }
-    Err(Undecodable)
-}
-
-/// The bracket that closes the one at `open`.
-fn closing(text: &str, open: usize) -> Result<usize, Undecodable> {
-    let bytes = text.as_bytes();
-    let (mut at, mut open_brackets) = (open, Vec::new());
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' | b'\'' | b'`' => {
-                at = string_end(text, at)?;
-                continue;
-            }
-            b'(' | b'[' | b'{' => open_brackets.push(*byte),
-            b')' | b']' | b'}' => {
-                let expected = match open_brackets.pop() {
-                    Some(b'(') => b')',
-                    Some(b'[') => b']',
-                    _ => b'}',
-                };
-                if *byte != expected {
-                    return Err(Undecodable);
-                }
-                if open_brackets.is_empty() {
-                    return Ok(at);
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    Err(Undecodable)
-}
-
-/// Cuts at commas outside of quotes and brackets, those of Java's type arguments included.
-fn split(text: &str, language: Language) -> Result<Vec<&str>, Undecodable> {
-    let bytes = text.as_bytes();
-    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' | b'\'' | b'`' => {
-                at = string_end(text, at)?;
-                continue;
-            }
-            // A comment takes the rest of the line away, and with it the closing bracket.
-            b'/' if bytes.get(at + 1) == Some(&b'/') => return Err(Undecodable),
-            b'(' | b'[' | b'{' => at = closing(text, at)?,
-            b'<' if language == Language::Java => at = type_arguments_end(text, at).unwrap_or(at),
-            b',' => {
-                parts.push(text[start..at].trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    let last = text[start..].trim();
-    if !last.is_empty() {
-        parts.push(last);
-    } else if !parts.is_empty() && language == Language::Java {
-        return Err(Undecodable);
-    }
-    match parts.iter().any(|part| part.is_empty()) {
+    let tree = parser.parse_with(&mut chunk, None).ok_or(Undecodable)?;
+    match steps.get() > MAX_STEPS || holds_error(&tree) {
         true => Err(Undecodable),
-        false => Ok(parts),
+        false => Ok(tree),
     }
 }
 
-/// The place of the `>` that closes type arguments.
-fn type_arguments_end(text: &str, open: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (offset, byte) in text.as_bytes()[open..].iter().enumerate() {
-        match byte {
-            b'<' => depth += 1,
-            b'>' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(open + offset);
-                }
-            }
-            b' ' | b',' | b'.' | b'?' | b'[' | b']' | b'&' | b'_' | b'$' => {}
-            byte if byte.is_ascii_alphanumeric() => {}
-            _ => return None,
+fn parser(language: Language) -> Result<Parser, LanguageError> {
+    let mut parser = Parser::new();
+    parser.set_language(&match language {
+        Language::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
+        _ => tree_sitter_java::language(),
+    })?;
+    Ok(parser)
+}
+
+/// Whether a node of the tree is an error; of a supplied token the tree says that it has an error, too.
+fn holds_error(tree: &Tree) -> bool {
+    let mut cursor = tree.walk();
+    loop {
+        let node = cursor.node();
+        if node.is_error() {
+            return true;
         }
-    }
-    None
-}
-
-/// Words that another word may follow within a value.
-const JOINING: [&str; 13] = [
-    "new",
-    "instanceof",
-    "typeof",
-    "void",
-    "delete",
-    "await",
-    "async",
-    "in",
-    "of",
-    "final",
-    "function",
-    "class",
-    "extends",
-];
-
-/// Whether nothing outside of quotes and brackets shows that two things stand side by side.
-fn is_one_value(text: &str) -> Result<bool, Undecodable> {
-    let is_word = |c: char| c == '_' || c == '$' || c.is_alphanumeric();
-    let mut at = 0;
-    // The word that ended last, if only white space has followed.
-    let mut before: Option<&str> = None;
-    while let Some(c) = text[at..].chars().next() {
-        match c {
-            '"' | '\'' | '`' => {
-                at = string_end(text, at)?;
-                before = None;
-            }
-            '(' | '[' | '{' => {
-                at = closing(text, at)? + 1;
-                let number = text[at..].strip_prefix('.');
-                if number.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
-                    return Ok(false);
-                }
-                before = None;
-            }
-            c if is_word(c) => {
-                let rest = &text[at..];
-                let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                let word = &rest[..end];
-                if before
-                    .is_some_and(|before| !JOINING.contains(&before) && !JOINING.contains(&word))
-                {
-                    return Ok(false);
-                }
-                before = Some(word);
-                at += end;
-            }
-            c => {
-                at += c.len_utf8();
-                if !c.is_whitespace() {
-                    before = None;
-                }
+        if node.has_error() && cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return false;
             }
         }
     }
-    Ok(true)
 }
 
-/// The text of a value as the package hands it on.
-fn value(text: &str, language: Language) -> Result<String, Undecodable> {
-    if text.is_empty() || !is_one_value(text)? {
-        return Err(Undecodable);
-    }
-    let quoted = |quotes: &[char]| {
-        let quote = text.chars().next().filter(|c| quotes.contains(c));
-        quote.is_some_and(|quote| text.len() > 1 && text.ends_with(quote))
-    };
-    if language == Language::JavaScript {
-        return Ok(match quoted(&['"', '\'']) {
-            true => text[1..text.len() - 1].to_owned(),
-            false => text.to_owned(),
-        });
-    }
-    if quoted(&['"', '\'']) && string_end(text, 0)? == text.len() {
-        return Ok(text[1..text.len() - 1].to_owned());
-    }
-    java(text, 0)
+/// The children of a node, tokens and comments included.
+fn children<'tree>(node: Node<'tree>) -> impl Iterator<Item = Node<'tree>> {
+    let mut cursor = node.walk();
+    let mut is_at_child = cursor.goto_first_child();
+    std::iter::from_fn(move || {
+        let child = is_at_child.then(|| cursor.node());
+        is_at_child = is_at_child && cursor.goto_next_sibling();
+        child
+    })
 }
 
-/// A value of Java: constructors without what follows them, and no white space but inside of texts and calls.
-fn java(text: &str, depth: usize) -> Result<String, Undecodable> {
-    let text = text.trim();
-    if depth > MAX_DEPTH {
-        return Err(Undecodable);
-    }
-    if let Some(created) = text
-        .strip_prefix("new")
-        .filter(|rest| rest.starts_with(char::is_whitespace))
-    {
-        return constructor(created.trim_start(), depth);
-    }
-    // Braces are a value behind `new T[]` or inside of other braces only.
-    if text.starts_with('{') && depth > 0 && closing(text, 0)? == text.len() - 1 {
-        return braces(text, depth);
-    }
-    if text.starts_with(['{', '[']) {
-        return Err(Undecodable);
-    }
-    let is_call = text.ends_with(')')
-        && text.find('(').is_some_and(|open| {
-            let head = text[..open].chars();
-            open > 0
-                && head
-                    .clone()
-                    .all(|c| matches!(c, '_' | '$' | '.') || c.is_alphanumeric())
-                && closing(text, open) == Ok(text.len() - 1)
-        });
-    match is_call {
-        true => Ok(text.to_owned()),
-        false => without_space(text),
-    }
-}
+/// Arguments as they are met.
+#[derive(Default)]
+struct Given(Vec<(Cow<'static, str>, Value)>);
 
-/// `new T(...)`, whose body is lost, or `new T[]{...}`.
-fn constructor(text: &str, depth: usize) -> Result<String, Undecodable> {
-    let end = text.find(['(', '[', '{']).ok_or(Undecodable)?;
-    let named = without_space(&text[..end])?;
-    let rest = &text[end..];
-    if rest.starts_with('(') {
-        let close = closing(rest, 0)?;
-        let behind = rest[close + 1..].trim();
-        let is_body = behind.starts_with('{') && closing(behind, 0)? == behind.len() - 1;
-        if !behind.is_empty() && !is_body {
-            return Ok(format!("new {text}"));
+impl Given {
+    fn named(&mut self, name: String, value: String) {
+        self.0.push((Cow::Owned(name), Value::Str(value)));
+    }
+
+    fn nameless(&mut self, value: String) {
+        self.named(NAMELESS.to_owned(), value);
+    }
+
+    /// The call; an argument that is given twice is refused.
+    fn call(self, name: String) -> Result<DecodedCall<'static>, Undecodable> {
+        let given = self.0.len();
+        let arguments: Arguments<'static> = self.0.into_iter().collect();
+        match arguments.len() == given {
+            true => Ok(DecodedCall {
+                name: Some(Cow::Owned(name)),
+                arguments,
+            }),
+            false => Err(Undecodable),
         }
-        let arguments = split(&rest[1..close], Language::Java)?;
-        let arguments: Result<Vec<String>, Undecodable> = arguments
-            .into_iter()
-            .map(|argument| java(argument, depth + 1))
-            .collect();
-        return Ok(format!("new {named}({})", arguments?.join(", ")));
     }
-    let mut rest = rest;
-    while let Some(inside) = rest.strip_prefix('[') {
-        rest = inside
-            .trim_start()
-            .strip_prefix(']')
-            .ok_or(Undecodable)?
-            .trim_start();
-    }
-    if !rest.starts_with('{') || closing(rest, 0)? != rest.len() - 1 {
-        return Err(Undecodable);
-    }
-    Ok(format!("new {named}[]{}", braces(rest, depth)?))
-}
-
-/// `{a, b}`
-fn braces(text: &str, depth: usize) -> Result<String, Undecodable> {
-    let inside = &text[1..text.len() - 1];
-    let comma = inside.trim_end().ends_with(',');
-    let inside = inside.trim_end().trim_end_matches(',');
-    let items = split(inside, Language::Java)?;
-    let items: Result<Vec<String>, Undecodable> = items
-        .into_iter()
-        .map(|item| java(item, depth + 1))
-        .collect();
-    let comma = if comma { "," } else { "" };
-    Ok(format!("{{{}{comma}}}", items?.join(",")))
-}
-
-/// The text without white space outside of quotes.
-fn without_space(text: &str) -> Result<String, Undecodable> {
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        let end = match c {
-            '"' | '\'' => string_end(text, at)?,
-            c => at + c.len_utf8(),
-        };
-        if !c.is_whitespace() {
-            out.push_str(&text[at..end]);
-        }
-        at = end;
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn arguments(text: &str, language: Language) -> Option<Vec<(String, String)>> {
+    fn arguments(text: &str, language: Language) -> Option<(String, Vec<(String, String)>)> {
         let call = read(text, language).ok()??;
         let argument = |(name, value): (&str, &Value)| {
             (name.to_owned(), value.as_str().expect("a text").to_owned())
         };
-        Some(call.arguments.iter().map(argument).collect())
+        let arguments = call.arguments.iter().map(argument).collect();
+        Some((call.name?.into_owned(), arguments))
     }
 
+    /// Expected values are what the package answers.
     #[test]
     fn arguments_are_what_the_package_reads() {
-        for (language, text, expected) in [
+        for (language, text, name, expected) in [
             (
                 Language::Java,
                 "a.b.f(x=1, y=\"s, t\", z='c')",
+                "a.b.f",
                 vec![("x", "1"), ("y", "s, t"), ("z", "c")],
             ),
             (
                 Language::Java,
                 "f(l = new ArrayList<>(Arrays.asList(\"a\", \"b\")), m = new HashMap<String, Integer>() {{ put(\"a\", 1); }})",
+                "f",
                 vec![
                     ("l", "new ArrayList<>(Arrays.asList(\"a\", \"b\"))"),
                     ("m", "new HashMap<String,Integer>()"),
@@ -377,6 +186,7 @@ mod tests {
             (
                 Language::Java,
                 "f(a=new int[] {1, 2}, b=-5, c=true, d=x)",
+                "f",
                 vec![
                     ("a", "new int[]{1,2}"),
                     ("b", "-5"),
@@ -384,9 +194,25 @@ mod tests {
                     ("d", "x"),
                 ],
             ),
+            // A semicolon that is not there is supplied, where that is the cheapest way out.
+            (Language::Java, "f(a=1);", "f", vec![("a", "1")]),
+            (
+                Language::Java,
+                "f(a=new int[]{1})",
+                "f",
+                vec![("a", "new int[]{1}")],
+            ),
+            // Bytes are taken for characters.
+            (
+                Language::Java,
+                "f(ä=1,b=\"x\")",
+                "f",
+                vec![("ä=", ","), ("=", "\"")],
+            ),
             (
                 Language::JavaScript,
                 "f(a={k: 1, l: [2]}, b='x', c=[1, 2], d=5n)",
+                "f",
                 vec![
                     ("a", "{k: 1, l: [2]}"),
                     ("b", "x"),
@@ -394,40 +220,84 @@ mod tests {
                     ("d", "5n"),
                 ],
             ),
-            (Language::JavaScript, "f()", vec![]),
+            (Language::JavaScript, "f()", "f", vec![]),
+            (
+                Language::JavaScript,
+                "f(ä=1, b=true, true)",
+                "f",
+                vec![("ä", "1"), ("b", "true"), ("\0", "true")],
+            ),
+            (
+                Language::JavaScript,
+                "f(a=\"x\"+'y', b=\"x\"+\"y\")",
+                "f",
+                vec![("a", "\"x\"+'y'"), ("b", "x\"+\"y")],
+            ),
         ] {
-            let expected: Vec<(String, String)> = expected
+            let expected = expected
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
-            assert_eq!(arguments(text, language), Some(expected), "{text}");
+            assert_eq!(
+                arguments(text, language),
+                Some((name.to_owned(), expected)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_call_is_none() {
         for text in [
-            "f(",
             "f)",
-            "f(a=1",
             "f(a=\"x)",
-            "(a=1)",
             "1f()",
             "f(a=1, a=2)",
-            "I cannot.",
             "f(a=1) g",
             "f(a=[)]",
+            "f(a=1",
         ] {
             assert!(read(text, Language::Java).is_err(), "{text}");
             assert!(read(text, Language::JavaScript).is_err(), "{text}");
         }
-        assert!(matches!(read(" ", Language::Java), Ok(None)));
-        assert!(matches!(
-            read("f(a=1), g(b=2)", Language::JavaScript),
-            Ok(None)
-        ));
+        for (text, language) in [
+            (" ", Language::Java),
+            ("a = 1;", Language::Java),
+            (" ", Language::JavaScript),
+            ("f(a=1), g(b=2)", Language::JavaScript),
+        ] {
+            assert!(matches!(read(text, language), Ok(None)), "{text}");
+        }
         assert!(read("f(a=1), g(b=2)", Language::Java).is_err());
-        let deep = format!("f(a={}1{})", "new A(".repeat(10_000), ")".repeat(10_000));
-        assert!(read(&deep, Language::Java).is_err());
+        assert!(read("f(a=1)", Language::Java).is_err());
+    }
+
+    #[test]
+    fn hostile_texts_get_an_answer() {
+        let mut answers = 0;
+        for unit in [
+            "(",
+            "[",
+            "{",
+            "\"",
+            "A<",
+            "é∂",
+            "a<b>(c) ",
+            "f(a=1) ",
+            "I cannot. ",
+            "new A(",
+        ] {
+            for language in [Language::Java, Language::JavaScript] {
+                for length in [10_000, MAX_LENGTH - 4, MAX_LENGTH + 1] {
+                    let text = unit.repeat(length / unit.len() + 1);
+                    answers += usize::from(read(&text, language).is_err());
+                }
+            }
+        }
+        assert!(answers >= 40, "{answers}");
+        for depth in [10, 100, 10_000] {
+            let deep = format!("f(a={}1{})", "new A(".repeat(depth), ")".repeat(depth));
+            assert_eq!(read(&deep, Language::Java).is_ok(), depth < 1000);
+        }
     }
 }
