@@ -235,11 +235,24 @@ impl Bfcl {
     pub fn check_answer(&self, item: &Item, answer: &Answer) -> Verdict {
         match (item.category.kind(), answer) {
             (Kind::MultiTurn, Answer::Turns(turns)) => self.check_turns(item, turns),
+            (Kind::MultiTurn, Answer::Other(Value::List(turns))) => self.check_mixed(item, turns),
             (Kind::MultiTurn, _) => ErrorKind::InferenceError.into(),
             (_, Answer::Text(text)) => self.check(item, text),
             (Kind::Irrelevance, _) => Verdict::VALID,
             (Kind::Relevance, _) => ErrorKind::RelevanceFailed.into(),
             _ => ErrorKind::DecoderFailed.into(),
+        }
+    }
+
+    /// Checks turns that do not hold texts alone.
+    fn check_mixed(&self, item: &Item, turns: &[Value]) -> Verdict {
+        let expected = item.scenario().map_or(0, |scenario| scenario.truth.len());
+        if turns.len() != expected {
+            return ErrorKind::ForceTerminated.into();
+        }
+        match turns.iter().map(results::texts).collect::<Option<Vec<_>>>() {
+            Some(turns) => self.check_turns(item, &turns),
+            None => ErrorKind::InferenceError.into(),
         }
     }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 use starling_bench::bfcl::{
-    Bfcl, Category, Class, DecodedCall, ErrorKind, Item, Language, Message, Verdict, convert,
-    decoded_calls, percent, read, read_lines,
+    Answer, Bfcl, Category, Class, DecodedCall, ErrorKind, Item, Language, Message, Verdict,
+    convert, decoded_calls, percent, read, read_lines,
 };
 use starling_text::json::{self, Value};
 use starling_text::python;
@@ -395,6 +395,21 @@ fn golden_bfcl_think_parse() {
         }
     }
     report("think_parse", rows.len(), &wrong);
+}
+
+#[test]
+fn golden_bfcl_stored() {
+    let bfcl = bfcl();
+    let rows = rows("stored_");
+    let differs = |row: &&Value| {
+        let result = row.get("result").cloned().expect("a result");
+        !agrees(
+            row,
+            bfcl.check_answer(item(&bfcl, row), &Answer::from_value(result)),
+        )
+    };
+    let wrong: Vec<String> = rows.iter().filter(differs).map(json::dumps).collect();
+    report("stored", rows.len(), &wrong);
 }
 
 #[test]

@@ -5,13 +5,16 @@
 mod golden;
 
 use sha2::{Digest as _, Sha256};
-use starling_bench::bfcl::{Bfcl, Category, Mode, decode_prompted_executable};
+use starling_bench::bfcl::{
+    Bfcl, Category, DecodedCall, Language, Mode, decode_prompted, decode_prompted_executable,
+};
 use starling_text::json::{self, Value};
 
-fn rows(name: &str) -> Vec<Value> {
-    let text = golden::text(&golden::file("bfcl", name));
-    let rows = text.lines().map(|line| json::parse(line).expect("JSON"));
-    rows.collect()
+fn rows(prefix: &str) -> Vec<Value> {
+    let files = golden::files("bfcl", |name| name.starts_with(prefix));
+    let texts: Vec<String> = files.iter().map(|path| golden::text(path)).collect();
+    let lines = texts.iter().flat_map(|text| text.lines());
+    lines.map(|line| json::parse(line).expect("JSON")).collect()
 }
 
 fn text<'a>(row: &'a Value, name: &str) -> &'a str {
@@ -36,7 +39,7 @@ fn none(differing: &[String], all: usize) {
 #[test]
 fn prompts_are_the_packages() {
     let bfcl = bfcl();
-    let rows = rows("prompting_prompts.jsonl.gz");
+    let rows = rows("prompting_prompts");
     assert!(rows.len() > 1000);
     let differs = |row: &&Value| {
         let item = bfcl.item(text(row, "id")).expect("data").expect("an entry");
@@ -61,7 +64,7 @@ fn prompts_are_the_packages() {
 
 #[test]
 fn calls_are_decoded_as_the_package_decodes_them() {
-    let rows = rows("prompting_calls.jsonl.gz");
+    let rows = rows("prompting_calls");
     assert!(rows.len() > 1000);
     let mut differing = Vec::new();
     for row in &rows {
@@ -79,7 +82,7 @@ fn calls_are_decoded_as_the_package_decodes_them() {
 #[test]
 fn verdicts_are_the_packages() {
     let bfcl = bfcl();
-    let rows = rows("prompting_cases.jsonl.gz");
+    let rows = rows("prompting_cases");
     assert!(rows.len() > 1000);
     let mut differing = Vec::new();
     for row in &rows {
@@ -92,6 +95,41 @@ fn verdicts_are_the_packages() {
         }
     }
     none(&differing, rows.len());
+}
+
+#[test]
+fn sources_are_read_as_the_package_reads_them() {
+    let rows = rows("prompting_source_calls");
+    assert!(rows.len() > 1000);
+    let mut differing = Vec::new();
+    for row in &rows {
+        let language = match text(row, "language") {
+            "java" => Language::Java,
+            _ => Language::JavaScript,
+        };
+        let found = match decode_prompted(text(row, "text"), language) {
+            Err(kind) => Value::from(kind.name()),
+            Ok(calls) => Value::List(calls.iter().map(written).collect()),
+        };
+        if row.get("calls") != Some(&found) {
+            differing.push(format!("{row:?} {found:?}"));
+        }
+    }
+    none(&differing, rows.len());
+}
+
+/// The name, then names and values of the arguments.
+fn written(call: &DecodedCall<'_>) -> Value {
+    let arguments = call.arguments.iter();
+    let arguments =
+        arguments.flat_map(|(name, value)| [Value::from(name.to_owned()), value.clone()]);
+    let name = call.name.as_deref().unwrap_or_default();
+    Value::List(
+        [Value::from(name.to_owned())]
+            .into_iter()
+            .chain(arguments)
+            .collect(),
+    )
 }
 
 #[test]

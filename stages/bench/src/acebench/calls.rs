@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::expr::{
     Budget, Call, Expr, Reject, UnaryOp, Value, build_dict, eval, negate, parse, unparse,
-    unparse_index,
 };
 
 /// Up to this many keyword arguments, repeated names are looked for one by one.
@@ -115,7 +114,8 @@ impl Resolver {
             Expr::Binary(..) => eval(&expr, &mut self.budget)?,
             Expr::Call(call) => self.nested_call(*call)?,
             Expr::Subscript(parts) => {
-                let text = format!("{}[{}]", unparse(&parts[0]), unparse_index(&parts[1]));
+                // Each part is printed by itself: a tuple has its brackets here, but not within a larger text.
+                let text = format!("{}[{}]", unparse(&parts[0]), unparse(&parts[1]));
                 Value::Str(Cow::Owned(text))
             }
             Expr::Set(_)

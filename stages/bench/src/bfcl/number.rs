@@ -31,6 +31,42 @@ pub(crate) fn parse_int(text: &str) -> Option<Value> {
     })
 }
 
+/// `text.isdigit()`: digits of any script, and those that only look like digits, which `int` refuses.
+pub(crate) fn is_digits(text: &str) -> bool {
+    let looks_like = |c: char| {
+        let code = u32::from(c);
+        LIKE_DIGITS
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&code))
+    };
+    let is_digit = |c: char| c.is_ascii_digit() || digit_value(c).is_some() || looks_like(c);
+    !text.is_empty() && text.chars().all(is_digit)
+}
+
+/// Superscript, circled and other characters whose numeric type is a digit, but no decimal one (Unicode 14).
+const LIKE_DIGITS: [(u32, u32); 20] = [
+    (0xb2, 0xb3),
+    (0xb9, 0xb9),
+    (0x1369, 0x1371),
+    (0x19da, 0x19da),
+    (0x2070, 0x2070),
+    (0x2074, 0x2079),
+    (0x2080, 0x2089),
+    (0x2460, 0x2468),
+    (0x2474, 0x247c),
+    (0x2488, 0x2490),
+    (0x24ea, 0x24ea),
+    (0x24f5, 0x24fd),
+    (0x24ff, 0x24ff),
+    (0x2776, 0x277e),
+    (0x2780, 0x2788),
+    (0x278a, 0x2792),
+    (0x10a40, 0x10a43),
+    (0x10e60, 0x10e68),
+    (0x11052, 0x1105a),
+    (0x1f100, 0x1f10a),
+];
+
 /// `float(text)`; `None` where Python raises.
 pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let text = ascii_digits(strip(text));
@@ -122,5 +158,15 @@ mod tests {
             assert_eq!(parse_float(text), None, "{text}");
         }
         assert!(parse_float("NaN").is_some_and(f64::is_nan));
+        for (text, expected) in [
+            ("10", true),
+            ("٣１", true),
+            ("2²", true),
+            ("", false),
+            ("1.", false),
+            ("½", false),
+        ] {
+            assert_eq!(is_digits(text), expected, "{text}");
+        }
     }
 }

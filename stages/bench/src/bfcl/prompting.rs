@@ -249,6 +249,10 @@ mod tests {
                 Some(vec!["f(a=(1, 2), b=-3, c=-1)"]),
             ),
             ("[f(a=g(b=1), c=h())]", Some(vec!["f(a=g(b=1), c='h()')"])),
+            (
+                "[f(a=x[1, 2], b=g(x[1, 2]), c=x[0][1:2, 3])]",
+                Some(vec!["f(a='x[(1, 2)]', b='g(x[1, 2])', c='x[0][(1:2, 3)]')"]),
+            ),
             ("[f(a={})]", None),
             ("[]", Some(vec![])),
             ("no calls at all", None),

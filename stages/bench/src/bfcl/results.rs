@@ -87,6 +87,20 @@ impl Answer {
     }
 }
 
+/// The steps of a turn that can hold calls, as Python goes through whatever the turn is: the keys of an object are
+/// steps, the characters of a text never hold one, and a step that is no text is not decoded.
+pub(super) fn texts(turn: &Value) -> Option<Vec<String>> {
+    match turn {
+        Value::List(steps) => {
+            let steps = steps.iter().filter_map(Value::as_str);
+            Some(steps.map(str::to_owned).collect())
+        }
+        Value::Dict(steps) => Some(steps.keys().cloned().collect()),
+        Value::Str(_) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
 /// Answers by id.
 pub type Answers = IndexMap<String, Answer>;
 

@@ -123,7 +123,7 @@ impl<'a> Parser<'a> {
 
     fn slice(&mut self) -> Parsed<'a> {
         if self.take("*") {
-            return Ok(Expr::Starred(Box::new(self.binary(0)?)));
+            return Ok(Expr::Starred(Box::new(self.expression()?)));
         }
         let mut parts = [None, None, None];
         let mut height = 0;

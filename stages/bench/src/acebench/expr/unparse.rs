@@ -53,7 +53,7 @@ pub(crate) fn unparse(expr: &Expr<'_>) -> String {
 }
 
 /// A subscript's index: a tuple stands without its parentheses.
-pub(crate) fn unparse_index(expr: &Expr<'_>) -> String {
+fn unparse_index(expr: &Expr<'_>) -> String {
     let mut out = String::new();
     match expr {
         Expr::Tuple(items) if !items.is_empty() => {

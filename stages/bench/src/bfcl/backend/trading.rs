@@ -3,6 +3,7 @@
 use super::random::Random;
 use super::strptime::{Instant, instant, midnight};
 use super::{Attribute, Default as D, Setting, methods};
+use crate::bfcl::number::is_digits;
 use crate::bfcl::py::{
     Class, Dict, Py, Raise, Reply, abs, add_in_place, dict, less_equal, multiply, str,
     subtract_in_place, to_float, to_int,
@@ -418,11 +419,6 @@ impl Trading {
         );
         Ok(dict! {"notification" => text})
     }
-}
-
-/// `text.isdigit()`, as far as `int` can read it.
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
 }
 
 /// Only containers can be copied.

@@ -3,9 +3,10 @@
 use super::random::Random;
 use super::strptime;
 use super::{Attribute, Default as D, Setting, methods};
+use crate::bfcl::number::is_digits;
 use crate::bfcl::py::{
     Class, Dict, Py, Raise, Reply, add_in_place, dict, divide, eq, less, multiply, round, str,
-    subtract_in_place, to_float,
+    subtract_in_place, to_float, to_int,
 };
 
 const NAME: &str = "TravelAPI";
@@ -197,12 +198,18 @@ impl Travel {
                 return Err(Raise::value_error(text));
             }
         };
-        let mut digits = 0;
+        let mut is_odd = false;
+        // The characters of a text; but a list of texts passes, too, and then its items are whole numbers.
         for item in date.iterate()? {
-            let text = item.text_for("isdigit")?;
-            digits += text.chars().filter_map(|c| c.to_digit(10)).sum::<u32>();
+            if is_digits(item.text_for("isdigit")?) {
+                is_odd ^= match to_int(&item)? {
+                    Py::Int(int) => int % 2 != 0,
+                    Py::Big(int) => int.bit(0),
+                    _ => false,
+                };
+            }
         }
-        Ok((base, factor * if digits % 2 == 0 { 2.0 } else { 1.0 }))
+        Ok((base, factor * if is_odd { 1.0 } else { 2.0 }))
     }
 
     fn flight_cost(&mut self, [from, to, date, class]: [Py; 4]) -> Reply {
