@@ -398,6 +398,18 @@ fn golden_bfcl_think_parse() {
 }
 
 #[test]
+fn categories_have_their_entries() {
+    let bfcl = bfcl();
+    for category in Category::ALL {
+        assert_eq!(
+            bfcl.items(category).expect("data").len(),
+            category.entries(),
+            "{category}"
+        );
+    }
+}
+
+#[test]
 fn golden_bfcl_stored() {
     let bfcl = bfcl();
     let rows = rows("stored_");

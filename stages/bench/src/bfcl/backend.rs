@@ -70,6 +70,8 @@ enum Default {
     Int(i64),
     Text(&'static str),
     EmptyList,
+    /// What a method knows as left out: `...`, which no argument is.
+    Omitted,
 }
 
 /// A public method.
@@ -375,6 +377,7 @@ pub(crate) fn default_of(parameter: &Parameter) -> Option<Py> {
         Default::Int(int) => Py::Int(int),
         Default::Text(text) => Py::from(text),
         Default::EmptyList => Py::from(Vec::new()),
+        Default::Omitted => Py::Ellipsis,
     })
 }
 

@@ -42,7 +42,7 @@ pub enum Section {
 }
 
 macro_rules! categories {
-    ($($variant:ident, $name:literal, $section:ident, $kind:ident;)*) => {
+    ($($variant:ident, $name:literal, $section:ident, $kind:ident, $entries:literal;)*) => {
         /// A category of the benchmark.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[expect(missing_docs, reason = "named like the benchmark's own categories")]
@@ -68,6 +68,13 @@ macro_rules! categories {
                 }
             }
 
+            /// Entries of the released data.
+            pub const fn entries(self) -> usize {
+                match self {
+                    $(Self::$variant => $entries,)*
+                }
+            }
+
             /// How the category is scored.
             pub const fn kind(self) -> Kind {
                 match self {
@@ -79,23 +86,23 @@ macro_rules! categories {
 }
 
 categories! {
-    SimplePython, "simple_python", NonLive, Simple;
-    SimpleJava, "simple_java", NonLive, Simple;
-    SimpleJavaScript, "simple_javascript", NonLive, Simple;
-    Multiple, "multiple", NonLive, Multiple;
-    Parallel, "parallel", NonLive, Parallel;
-    ParallelMultiple, "parallel_multiple", NonLive, Parallel;
-    Irrelevance, "irrelevance", NonLive, Irrelevance;
-    LiveSimple, "live_simple", Live, Simple;
-    LiveMultiple, "live_multiple", Live, Multiple;
-    LiveParallel, "live_parallel", Live, Parallel;
-    LiveParallelMultiple, "live_parallel_multiple", Live, Parallel;
-    LiveIrrelevance, "live_irrelevance", Live, Irrelevance;
-    LiveRelevance, "live_relevance", Live, Relevance;
-    MultiTurnBase, "multi_turn_base", MultiTurn, MultiTurn;
-    MultiTurnMissFunc, "multi_turn_miss_func", MultiTurn, MultiTurn;
-    MultiTurnMissParam, "multi_turn_miss_param", MultiTurn, MultiTurn;
-    MultiTurnLongContext, "multi_turn_long_context", MultiTurn, MultiTurn;
+    SimplePython, "simple_python", NonLive, Simple, 400;
+    SimpleJava, "simple_java", NonLive, Simple, 100;
+    SimpleJavaScript, "simple_javascript", NonLive, Simple, 50;
+    Multiple, "multiple", NonLive, Multiple, 200;
+    Parallel, "parallel", NonLive, Parallel, 200;
+    ParallelMultiple, "parallel_multiple", NonLive, Parallel, 200;
+    Irrelevance, "irrelevance", NonLive, Irrelevance, 240;
+    LiveSimple, "live_simple", Live, Simple, 258;
+    LiveMultiple, "live_multiple", Live, Multiple, 1053;
+    LiveParallel, "live_parallel", Live, Parallel, 16;
+    LiveParallelMultiple, "live_parallel_multiple", Live, Parallel, 24;
+    LiveIrrelevance, "live_irrelevance", Live, Irrelevance, 884;
+    LiveRelevance, "live_relevance", Live, Relevance, 16;
+    MultiTurnBase, "multi_turn_base", MultiTurn, MultiTurn, 200;
+    MultiTurnMissFunc, "multi_turn_miss_func", MultiTurn, MultiTurn, 200;
+    MultiTurnMissParam, "multi_turn_miss_param", MultiTurn, MultiTurn, 200;
+    MultiTurnLongContext, "multi_turn_long_context", MultiTurn, MultiTurn, 200;
 }
 
 impl Category {

@@ -14,7 +14,7 @@ Non-Live Overall = mean(Simple, multiple, parallel, parallel_multiple, irrelevan
 Live             = right entries / entries of all six live categories
 Multi-Turn       = mean(base, miss_func, miss_param, long_context)
 Overall          = mean(Live, Non-Live Overall, Multi-Turn)
-A category without results counts as 0.";
+A category without results counts as 0, in Live with all its entries.";
 
 /// How the overall score of version 4 comes about.
 pub const FORMULA_V4: &str = "\
@@ -24,7 +24,7 @@ Irrelevance = mean(irrelevance, live_irrelevance)
 Multi-Turn  = mean(base, miss_func, miss_param, long_context)
 Agentic     = mean(web search, memory)
 Overall     = 0.1 Non-Live + 0.1 Live + 0.1 Irrelevance + 0.3 Multi-Turn + 0.4 Agentic
-A category without results counts as 0.";
+A category without results counts as 0, in Live with all its entries.";
 
 /// Right entries of a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +41,17 @@ impl Count {
         match self.total {
             0 => 0.0,
             total => self.correct as f64 / total as f64,
+        }
+    }
+}
+
+impl std::ops::Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            correct: self.correct + other.correct,
+            total: self.total + other.total,
         }
     }
 }
@@ -113,7 +124,9 @@ impl Summary {
 
     /// Right entries of all categories.
     pub fn total(&self) -> Count {
-        self.pooled(|_| true)
+        self.counts
+            .values()
+            .fold(Count::default(), |sum, count| sum + *count)
     }
 
     fn accuracy(&self, category: Category) -> f64 {
@@ -129,16 +142,17 @@ impl Summary {
         )
     }
 
-    /// Entries of several categories as if they were one.
+    /// Entries of several categories as if they were one; of a category without results all are wrong.
     fn pooled(&self, wanted: impl Fn(Category) -> bool) -> Count {
-        let counts = self
-            .counts
-            .iter()
-            .filter(|(category, _)| wanted(**category));
-        counts.fold(Count::default(), |sum, (_, count)| Count {
-            correct: sum.correct + count.correct,
-            total: sum.total + count.total,
-        })
+        let categories = Category::ALL.into_iter().filter(|c| wanted(*c));
+        let counts = categories.map(|category| match self.count(category) {
+            Count { total: 0, .. } => Count {
+                correct: 0,
+                total: category.entries(),
+            },
+            count => count,
+        });
+        counts.fold(Count::default(), |sum, count| sum + count)
     }
 
     fn non_live_parts(&self) -> [f64; 4] {
@@ -288,9 +302,11 @@ mod tests {
         let summary = summary(&[
             (Category::LiveSimple, 1, 1),
             (Category::LiveMultiple, 0, 3),
-            (Category::LiveIrrelevance, 4, 4),
+            (Category::LiveParallelMultiple, 20, 20),
+            (Category::LiveIrrelevance, 24, 24),
         ]);
-        assert_eq!(percent(summary.v3().live), "62.50%");
-        assert_eq!(percent(summary.v4(0.0).live), "25.00%");
+        // 16 entries each of `live_parallel` and `live_relevance` have no results.
+        assert_eq!(percent(summary.v3().live), "56.25%");
+        assert_eq!(percent(summary.v4(0.0).live), "52.50%");
     }
 }

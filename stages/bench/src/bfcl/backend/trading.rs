@@ -313,6 +313,7 @@ impl Trading {
         if !self.long_context {
             return Ok(dict! {"watchlist" => self.watch_list.clone()});
         }
+        require_copy(&self.watch_list)?;
         let mut list = self.watch_list.clone();
         for symbol in self
             .setting

@@ -1,7 +1,7 @@
 //! Posts, comments and followers.
 
 use super::{Attribute, Default as D, Setting, methods};
-use crate::bfcl::py::{Dict, Py, Reply, add_in_place, dict, eq, str, to_int};
+use crate::bfcl::py::{Dict, Py, Raise, Reply, add_in_place, dict, eq, str, to_int};
 
 const NAME: &str = "TwitterAPI";
 
@@ -15,17 +15,33 @@ pub(crate) struct Twitter {
     retweets: Py,
     following_list: Py,
     tweet_counter: Py,
+    /// The default of `mentions`: one list for all tweets that were posted without, so that who is mentioned in one of
+    /// them is mentioned in all, and in those to come.
+    default_mentions: Py,
+    /// Ids of those tweets.
+    posted_without: Vec<Py>,
 }
 
 fn error(text: impl Into<String>) -> Reply {
     Ok(dict! {"error" => text.into()})
 }
 
+/// `list.extend(items)`, which keeps what came before an error.
+fn extend(list: &mut Py, items: &Py) -> Reply<()> {
+    match list {
+        Py::List(_) => items
+            .iterate()?
+            .into_iter()
+            .try_for_each(|item| list.append(item)),
+        other => Err(Raise::attribute(other, "extend")),
+    }
+}
+
 impl Twitter {
     methods! {
         authenticate_twitter = authenticate(username, password);
         posting_get_login_status = login_status();
-        post_tweet = post(content, tags = D::EmptyList, mentions = D::EmptyList);
+        post_tweet = post(content, tags = D::EmptyList, mentions = D::Omitted);
         retweet = retweet(tweet_id);
         comment = comment(tweet_id, comment_content);
         mention = mention(tweet_id, mentioned_usernames);
@@ -55,6 +71,8 @@ impl Twitter {
             retweets: get("retweets"),
             following_list: get("following_list"),
             tweet_counter: get("tweet_counter"),
+            default_mentions: Vec::new().into(),
+            posted_without: Vec::new(),
         })
     }
 
@@ -96,6 +114,13 @@ impl Twitter {
         if let Some(refusal) = self.unauthenticated("posting") {
             return refusal;
         }
+        let mentions = match mentions {
+            Py::Ellipsis => {
+                self.posted_without.push(self.tweet_counter.clone());
+                self.default_mentions.clone()
+            }
+            given => given,
+        };
         let tweet = dict! {
             "id" => self.tweet_counter.clone(),
             "username" => self.username.clone(),
@@ -148,18 +173,23 @@ impl Twitter {
         if !self.tweets.contains(&id)? {
             return Self::no_such_tweet(&id);
         }
-        self.tweets.change_item(&id, |tweet| {
-            tweet.change_item(&"mentions".into(), |mentions| match mentions {
-                Py::List(_) => {
-                    // As Python's extend does, this keeps what came before an error.
-                    usernames
-                        .iterate()?
-                        .into_iter()
-                        .try_for_each(|name| mentions.append(name))
-                }
-                other => Err(crate::bfcl::py::Raise::attribute(other, "extend")),
+        let mut mentions = Py::None;
+        let changed = self.tweets.change_item(&id, |tweet| {
+            tweet.change_item(&"mentions".into(), |found| {
+                let changed = extend(found, &usernames);
+                mentions = found.clone();
+                changed
             })
-        })?;
+        });
+        if self.posted_without.iter().any(|known| eq(known, &id)) {
+            for id in &self.posted_without {
+                self.tweets.change_item(id, |tweet| {
+                    tweet.set_item("mentions".into(), mentions.clone())
+                })?;
+            }
+            self.default_mentions = mentions;
+        }
+        changed?;
         Ok(dict! {"mention_status" => "Users mentioned successfully"})
     }
 

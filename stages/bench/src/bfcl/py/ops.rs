@@ -186,7 +186,11 @@ pub(crate) fn add(a: &Py, b: &Py) -> Reply {
 
 /// `a += b` as far as the result goes.
 pub(crate) fn add_in_place(a: &Py, b: &Py) -> Reply {
-    add_as(a, b, "+=")
+    match (a, b) {
+        // A list is extended by whatever can be gone through.
+        (Py::List(_), b) => add_as(a, &b.iterate()?.into(), "+="),
+        _ => add_as(a, b, "+="),
+    }
 }
 
 fn add_as(a: &Py, b: &Py, operator: &str) -> Reply {
