@@ -36,8 +36,27 @@ pub(crate) fn file(area: &str, name: &str) -> PathBuf {
 /// The files of an area whose names are wanted, sorted.
 pub(crate) fn files(area: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let folder = folder(area);
-    let entries =
-        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    match fs::read_dir(&folder) {
+        Ok(entries) => wanted_of(entries, wanted),
+        Err(error) => panic!("{}: {error}", folder.display()),
+    }
+}
+
+/// The same of a set that the project has made itself: the workspace's own files where the folder that is named has
+/// none of the set.
+pub(crate) fn own_files(area: &str, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let own = workspace().join("tests/golden").join(area);
+    let found = [folder(area), own].map(|folder| match fs::read_dir(folder) {
+        Ok(entries) => wanted_of(entries, &wanted),
+        Err(_) => Vec::new(),
+    });
+    found
+        .into_iter()
+        .find(|files| !files.is_empty())
+        .unwrap_or_default()
+}
+
+fn wanted_of(entries: fs::ReadDir, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.expect("a readable folder").path());
     let mut files: Vec<PathBuf> = paths
         .filter(|path| {

@@ -21,9 +21,11 @@ fn files(prefix: &str, suffix: &str) -> Vec<PathBuf> {
 }
 
 fn rows(set: &str) -> Vec<Value> {
-    let texts = files(set, ".jsonl.gz")
-        .into_iter()
-        .map(|path| golden::text(&path));
+    rows_of(&files(set, ".jsonl.gz"))
+}
+
+fn rows_of(files: &[PathBuf]) -> Vec<Value> {
+    let texts = files.iter().map(|path| golden::text(path));
     let parse = |text: String| {
         text.lines()
             .map(|line| json::parse(line).expect("JSON"))
@@ -412,7 +414,9 @@ fn categories_have_their_entries() {
 #[test]
 fn golden_bfcl_stored() {
     let bfcl = bfcl();
-    let rows = rows("stored_");
+    let rows = rows_of(&golden::own_files("bfcl", |name| {
+        name.starts_with("stored_")
+    }));
     let differs = |row: &&Value| {
         let result = row.get("result").cloned().expect("a result");
         !agrees(

@@ -11,7 +11,7 @@ use starling_bench::bfcl::{
 use starling_text::json::{self, Value};
 
 fn rows(prefix: &str) -> Vec<Value> {
-    let files = golden::files("bfcl", |name| name.starts_with(prefix));
+    let files = golden::own_files("bfcl", |name| name.starts_with(prefix));
     let texts: Vec<String> = files.iter().map(|path| golden::text(path)).collect();
     let lines = texts.iter().flat_map(|text| text.lines());
     lines.map(|line| json::parse(line).expect("JSON")).collect()

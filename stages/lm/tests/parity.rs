@@ -25,7 +25,7 @@ struct Golden {
 }
 
 fn goldens() -> Vec<Golden> {
-    golden::files("lm", |name| name.ends_with(".safetensors"))
+    golden::own_files("lm", |name| name.ends_with(".safetensors"))
         .into_iter()
         .map(|path| Golden {
             name: path.file_stem().unwrap().to_string_lossy().into_owned(),
