@@ -3,6 +3,9 @@
 //! As in the package, the text is parsed by the whole grammar of its language and refused where the tree holds an
 //! error; a token that the parser supplies is no error. Texts that no model writes can cost the parser time and
 //! memory by the square of their length: there are limits, counted in steps, behind which a text is refused.
+//!
+//! The JavaScript grammar is the release behind the package's, which cannot be built here. Two rare
+//! forms are read otherwise: `import` before a dot, and templates where the arguments of a call may stand.
 
 mod java;
 mod javascript;
