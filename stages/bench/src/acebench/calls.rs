@@ -115,17 +115,17 @@ impl Resolver {
             Expr::Call(call) => self.nested_call(*call)?,
             Expr::Subscript(parts) => {
                 // Each part is printed by itself: a tuple has its brackets here, but not within a larger text.
-                let text = format!("{}[{}]", unparse(&parts[0]), unparse(&parts[1]));
+                let text = format!("{}[{}]", unparse(&parts[0])?, unparse(&parts[1])?);
                 Value::Str(Cow::Owned(text))
             }
+            Expr::Other(other) => Value::Str(other.into_text()?),
             Expr::Set(_)
             | Expr::Bool(..)
             | Expr::Compare(..)
             | Expr::If(_)
             | Expr::Attribute(..)
             | Expr::Slice(_)
-            | Expr::Starred(_)
-            | Expr::Other(_) => return Err(Reject),
+            | Expr::Starred(_) => return Err(Reject),
         })
     }
 
@@ -142,7 +142,9 @@ impl Resolver {
 
     fn nested_call<'a>(&mut self, call: Call<'a>) -> Result<Value<'a>, Reject> {
         if self.nested == NestedCalls::MapOrText && call.keywords.is_empty() {
-            return Ok(Value::Str(Cow::Owned(unparse(&Expr::Call(Box::new(call))))));
+            return Ok(Value::Str(Cow::Owned(unparse(&Expr::Call(Box::new(
+                call,
+            )))?)));
         }
         let call = self.call(Expr::Call(Box::new(call)))?;
         let arguments = call.arguments.into_iter();

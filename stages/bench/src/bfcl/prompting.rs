@@ -129,9 +129,11 @@ fn json_value(value: &expr::Value<'_>) -> Value {
             };
             Value::Dict(entries.iter().map(entry).collect())
         }
-        expr::Value::Complex(..) | expr::Value::Bytes(_) | expr::Value::Ellipsis => {
-            foreign::other()
-        }
+        expr::Value::Complex(..)
+        | expr::Value::Bytes(_)
+        | expr::Value::Set(_)
+        | expr::Value::Ellipsis
+        | expr::Value::Opaque(_) => foreign::other(),
     }
 }
 

@@ -139,6 +139,8 @@ fn owned(value: &Value<'_>) -> Value<'static> {
                 .map(|(key, value)| (owned(key), owned(value)))
                 .collect(),
         ),
+        Value::Set(items) => Value::Set(items.iter().map(owned).collect()),
         Value::Ellipsis => Value::Ellipsis,
+        Value::Opaque(printed) => Value::Opaque(printed),
     }
 }

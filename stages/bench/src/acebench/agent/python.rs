@@ -105,7 +105,9 @@ pub(super) fn type_name(value: &Value<'_>) -> &'static str {
         Kind::List => "list",
         Kind::Tuple => "tuple",
         Kind::Dict => "dict",
+        Kind::Set => "set",
         Kind::Ellipsis => "ellipsis",
+        Kind::Opaque => "function",
     }
 }
 
@@ -212,7 +214,11 @@ pub(super) fn to_json(value: &Value<'_>) -> Option<json::Value> {
             }
             json::Value::Dict(map)
         }
-        Value::Bytes(_) | Value::Complex(..) | Value::Ellipsis => return None,
+        Value::Bytes(_)
+        | Value::Complex(..)
+        | Value::Set(_)
+        | Value::Ellipsis
+        | Value::Opaque(_) => return None,
     })
 }
 

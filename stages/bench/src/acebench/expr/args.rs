@@ -1,7 +1,7 @@
-//! What may follow a primary expression (attributes, calls, subscripts), and the parameters of a lambda.
+//! What may follow a primary expression: attributes, calls, subscripts.
 
 use super::parse::{Parsed, Parser};
-use super::{Call, Expr, Reject};
+use super::{Call, Expr, Reject, Shape};
 
 impl<'a> Parser<'a> {
     pub(super) fn primary(&mut self) -> Parsed<'a> {
@@ -79,16 +79,13 @@ impl<'a> Parser<'a> {
 
     /// A positional argument; a lone one may be a comprehension without parentheses of its own.
     fn bare_argument(&mut self, first: bool) -> Parsed<'a> {
-        self.skip();
-        let start = self.pos;
         let value = self.named_expression()?;
         if !first || !self.at_comprehension() {
             return Ok(value);
         }
-        self.comprehension()?;
-        let text = &self.text[start..self.pos];
+        let generator = self.comprehension(Shape::Generator, value, None)?;
         if self.at(b')') {
-            Ok(Expr::Other(text))
+            Ok(generator)
         } else {
             Err(Reject)
         }
@@ -147,53 +144,5 @@ impl<'a> Parser<'a> {
         }
         self.height = height;
         Ok(Expr::Slice(Box::new(parts)))
-    }
-
-    /// `lambda a, b=1, /, *c, d, **e: body`. The order of parameters is checked as far as defaults and
-    /// stars go.
-    pub(super) fn lambda(&mut self) -> Parsed<'a> {
-        self.skip();
-        let start = self.pos;
-        self.pos += "lambda".len();
-        let (mut defaults, mut starred, mut slash, mut count) = (false, false, false, 0_u32);
-        while !self.at(b':') {
-            if self.take("**") {
-                self.name()?;
-                self.take(",");
-                break;
-            } else if self.take("*") {
-                if std::mem::replace(&mut starred, true) {
-                    return Err(Reject);
-                }
-                if self.at(b',') {
-                    self.pos += 1;
-                    // A bare star needs a name after it.
-                    if self.at(b':') || self.at(b'*') {
-                        return Err(Reject);
-                    }
-                    continue;
-                }
-                self.name()?;
-            } else if self.take("/") {
-                if count == 0 || starred || std::mem::replace(&mut slash, true) {
-                    return Err(Reject);
-                }
-            } else {
-                self.name()?;
-                count += 1;
-                if self.take("=") {
-                    self.expression()?;
-                    defaults = true;
-                } else if defaults && !starred {
-                    return Err(Reject);
-                }
-            }
-            if !self.take(",") {
-                break;
-            }
-        }
-        self.expect(":")?;
-        self.expression()?;
-        Ok(Expr::Other(&self.text[start..self.pos]))
     }
 }

@@ -1,8 +1,8 @@
-//! Atoms: names, constants, bracketed displays and comprehensions.
+//! Atoms: names, constants and bracketed displays.
 
 use super::parse::{Parsed, Parser, is_keyword};
 use super::value::Value;
-use super::{Expr, Reject};
+use super::{Expr, Other, Reject, Shape};
 
 impl<'a> Parser<'a> {
     pub(super) fn atom(&mut self) -> Parsed<'a> {
@@ -43,18 +43,23 @@ impl<'a> Parser<'a> {
 
     /// `()`, `(a)`, `(a,)`, `(a, b)`, `(yield a)` or a generator.
     fn parenthesised(&mut self) -> Parsed<'a> {
-        let start = self.pos;
         self.open()?;
         if self.at_keyword("yield") {
-            self.yielded()?;
+            let yielded = self.yielded()?;
             self.close(b')')?;
-            return Ok(Expr::Other(&self.text[start..self.pos]));
+            return Ok(yielded);
         }
         let (items, comma) = self.items(b')')?;
         if self.at_comprehension() {
-            return self.finish_comprehension(start, items.len() == 1 && !comma, b')');
+            let element = lone(items, comma)?;
+            return self.finish_comprehension(Shape::Generator, element, None, b')');
         }
         self.close(b')')?;
+        self.group(items, comma)
+    }
+
+    /// What parentheses around these items make.
+    pub(super) fn group(&mut self, items: Vec<Expr<'a>>, comma: bool) -> Parsed<'a> {
         match <[Expr<'a>; 1]>::try_from(items) {
             Ok([Expr::Starred(_)]) if !comma => Err(Reject),
             Ok([item]) if !comma => Ok(item),
@@ -64,12 +69,11 @@ impl<'a> Parser<'a> {
     }
 
     fn list(&mut self) -> Parsed<'a> {
-        let start = self.pos;
         self.open()?;
         let (items, comma) = self.items(b']')?;
         if self.at_comprehension() {
-            let plain = items.len() == 1 && !comma && !matches!(items[0], Expr::Starred(_));
-            return self.finish_comprehension(start, plain, b']');
+            let element = lone(items, comma)?;
+            return self.finish_comprehension(Shape::List, element, None, b']');
         }
         self.close(b']')?;
         self.display(Expr::List(items))
@@ -80,12 +84,12 @@ impl<'a> Parser<'a> {
         Ok(expr)
     }
 
-    /// Comma-separated items up to `end` (not taken) and whether a comma follows the last.
-    fn items(&mut self, end: u8) -> Result<(Vec<Expr<'a>>, bool), Reject> {
+    /// Comma-separated items up to `end` (not taken) or the end of the text, and whether a comma follows the last.
+    pub(super) fn items(&mut self, end: u8) -> Result<(Vec<Expr<'a>>, bool), Reject> {
         let mut items = Vec::new();
         let mut comma = false;
         let mut height = 0;
-        while !self.at(end) {
+        while !self.at(end) && self.pos < self.text.len() {
             items.push(self.star_or_named()?);
             height = height.max(self.height);
             comma = self.take(",");
@@ -107,7 +111,6 @@ impl<'a> Parser<'a> {
 
     /// A dict, a set or a comprehension of either.
     fn braced(&mut self) -> Parsed<'a> {
-        let start = self.pos;
         self.open()?;
         if self.at(b'}') {
             self.close(b'}')?;
@@ -116,17 +119,17 @@ impl<'a> Parser<'a> {
         if !self.take("**") {
             let first = self.star_or_named()?;
             if !self.at(b':') {
-                return self.set(start, first);
+                return self.set(first);
             }
-            return self.dict(start, Some(first));
+            return self.dict(Some(first));
         }
-        self.dict(start, None)
+        self.dict(None)
     }
 
-    fn set(&mut self, start: usize, first: Expr<'a>) -> Parsed<'a> {
+    fn set(&mut self, first: Expr<'a>) -> Parsed<'a> {
         if self.at_comprehension() {
-            let plain = !matches!(first, Expr::Starred(_));
-            return self.finish_comprehension(start, plain, b'}');
+            let element = lone(vec![first], false)?;
+            return self.finish_comprehension(Shape::Set, element, None, b'}');
         }
         let height = self.height;
         let mut items = vec![first];
@@ -139,7 +142,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The rest of a dict after its first key, or after a leading `**`.
-    fn dict(&mut self, start: usize, mut key: Option<Expr<'a>>) -> Parsed<'a> {
+    fn dict(&mut self, mut key: Option<Expr<'a>>) -> Parsed<'a> {
         let mut entries = Vec::new();
         let mut height = self.height;
         loop {
@@ -150,7 +153,8 @@ impl<'a> Parser<'a> {
                     let value = self.expression()?;
                     height = height.max(self.height);
                     if entries.is_empty() && self.at_comprehension() {
-                        return self.finish_comprehension(start, true, b'}');
+                        self.height = height;
+                        return self.finish_comprehension(Shape::Dict, key, Some(value), b'}');
                     }
                     entries.push((Some(key), value));
                 }
@@ -172,72 +176,42 @@ impl<'a> Parser<'a> {
         self.display(Expr::Dict(entries))
     }
 
-    // Comprehensions have no value here; only their syntax is checked.
-
-    pub(super) fn at_comprehension(&mut self) -> bool {
-        self.skip();
-        matches!(self.byte(0), Some(b'f' | b'a')) && matches!(self.word(), "for" | "async")
-    }
-
-    fn finish_comprehension(&mut self, start: usize, allowed: bool, end: u8) -> Parsed<'a> {
-        if !allowed {
-            return Err(Reject);
-        }
-        self.comprehension()?;
-        self.close(end)?;
-        Ok(Expr::Other(&self.text[start..self.pos]))
-    }
-
-    /// `for targets in value if condition ...`, once or more.
-    pub(super) fn comprehension(&mut self) -> Result<(), Reject> {
-        while self.at_comprehension() {
-            self.take_keyword("async");
-            if !self.take_keyword("for") {
-                return Err(Reject);
-            }
-            self.targets()?;
-            self.disjunction()?;
-            while self.take_keyword("if") {
-                self.disjunction()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a loop may assign to, up to and with the `in`.
-    fn targets(&mut self) -> Result<(), Reject> {
-        loop {
-            self.take("*");
-            let target = self.primary()?;
-            if !is_target(&target) {
-                return Err(Reject);
-            }
-            let comma = self.take(",");
-            if self.take_keyword("in") {
-                return Ok(());
-            }
-            if !comma {
-                return Err(Reject);
-            }
-        }
-    }
-
-    fn yielded(&mut self) -> Result<(), Reject> {
+    /// `yield`, `yield a, b` or `yield from a`.
+    pub(super) fn yielded(&mut self) -> Parsed<'a> {
         self.take_keyword("yield");
         if self.take_keyword("from") {
-            self.expression()?;
-            return Ok(());
+            let value = self.expression()?;
+            self.raise(0)?;
+            return Ok(Expr::other(Other::YieldFrom(value)));
         }
-        self.items(b')')?;
-        Ok(())
+        let (mut items, mut comma, mut height) = (Vec::new(), false, 0);
+        while !self.at(b')') && self.pos < self.text.len() {
+            items.push(match self.take("*") {
+                true => Expr::Starred(Box::new(self.binary(0)?)),
+                false => self.expression()?,
+            });
+            height = height.max(self.height);
+            comma = self.take(",");
+            if !comma {
+                break;
+            }
+        }
+        self.height = height;
+        let value = match items.len() {
+            0 => None,
+            1 if !comma => items.pop(),
+            _ => Some(self.display(Expr::Tuple(items))?),
+        };
+        self.raise(0)?;
+        Ok(Expr::other(Other::Yield(value)))
     }
 }
 
-fn is_target(expr: &Expr<'_>) -> bool {
-    match expr {
-        Expr::Name(_) | Expr::Attribute(..) | Expr::Subscript(_) => true,
-        Expr::Starred(inner) => is_target(inner),
-        Expr::Tuple(items) | Expr::List(items) => items.iter().all(is_target),
-        _ => false,
+/// The element of a comprehension: one expression, without a star or a comma.
+pub(super) fn lone<'a>(items: Vec<Expr<'a>>, comma: bool) -> Parsed<'a> {
+    match <[Expr<'a>; 1]>::try_from(items) {
+        Ok([Expr::Starred(_)]) | Err(_) => Err(Reject),
+        Ok([item]) if !comma => Ok(item),
+        Ok(_) => Err(Reject),
     }
 }

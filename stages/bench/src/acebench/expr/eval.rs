@@ -1,248 +1,236 @@
-//! What Python's `eval` gives for an expression without names and calls.
+//! What Python's `eval` gives for an expression.
+//!
+//! There are no names here but those that the expression itself binds, and `__debug__`; calls and attributes have no
+//! value at all. Python would find its builtins (`type`, `print`, `len('a')`, `'a'.upper()`, `(1).real`) and the
+//! evaluator's own variables, which is the one known difference. What could take forever or fill the memory is refused
+//! as well (integers beyond 2^18 bits, widths beyond 2^16, texts and lists beyond the budget), and so are loops of a
+//! comprehension that assign to an item. A function or generator has a value of which only the kind is known; a set
+//! of texts is walked in the order in which it was written, which in Python differs from process to process.
 
 use super::budget::Budget;
+use super::compile;
+use super::fstring_eval;
+use super::index::{bound, item, slice};
 use super::ops;
-use super::value::{Dict, Value, build_dict, compare, equal, lookup, truthy};
-use super::{CompareOp, Expr, Reject, UnaryOp};
+use super::order::holds;
+use super::scope::Scope;
+use super::set::{build_set, walking_order};
+use super::value::{Dict, Value, build_dict, truthy};
+use super::{Expr, Lambda, Other, Reject, UnaryOp, parse, unparse};
 
 /// Trees higher than this have no value: Python prints the tree before it evaluates it, and gives up.
 const MAX_HEIGHT: u32 = 320;
 
-/// Evaluates; anything without a value (a name, a call, a type error, a division by zero) is an error.
-pub(crate) fn eval<'a>(expr: &Expr<'a>, budget: &mut Budget) -> Result<Value<'a>, Reject> {
-    eval_at(expr, budget, 0)
+pub(super) type Evaluated<'a> = Result<Value<'a>, Reject>;
+
+/// Evaluates; anything without a value (an unknown name, a call, a type error, a division by zero) is an error.
+pub(crate) fn eval<'a>(expr: &Expr<'a>, budget: &mut Budget) -> Evaluated<'a> {
+    if !compile::check(expr)?.has_format {
+        return Evaluator::new(budget).value(expr);
+    }
+    // The evaluator prints the tree and evaluates the text; an f-string may not survive that.
+    let text = unparse(expr)?;
+    let again = parse(&text)?;
+    compile::check(&again)?;
+    let value = Evaluator::new(budget).value(&again)?;
+    Ok(value.into_owned())
 }
 
-fn eval_at<'a>(expr: &Expr<'a>, budget: &mut Budget, height: u32) -> Result<Value<'a>, Reject> {
-    if height > MAX_HEIGHT {
-        return Err(Reject);
-    }
-    let mut go = |expr: &Expr<'a>| eval_at(expr, budget, height + 1);
-    match expr {
-        Expr::Const(value) => Ok(value.clone()),
-        Expr::List(items) => Ok(Value::List(items.iter().map(go).collect::<Result<_, _>>()?)),
-        Expr::Tuple(items) => Ok(Value::Tuple(
-            items.iter().map(go).collect::<Result<_, _>>()?,
-        )),
-        Expr::Dict(entries) => dict(entries, budget, height),
-        Expr::Unary(op, operand) => ops::unary(*op, &go(operand)?),
-        Expr::Binary(op, left, right) => {
-            let (left, right) = (go(left)?, go(right)?);
-            ops::binary(*op, &left, &right, budget)
-        }
-        Expr::Bool(and, operands) => {
-            let mut last = Value::None;
-            for operand in operands {
-                last = go(operand)?;
-                if truthy(&last) != *and {
-                    break;
-                }
-            }
-            Ok(last)
-        }
-        Expr::If(parts) => {
-            let [condition, yes, no] = &**parts;
-            let taken = if truthy(&go(condition)?) { yes } else { no };
-            // Python compiles the other branch; it would fail only by running.
-            go(taken)
-        }
-        Expr::Compare(first, rest) => {
-            let mut left = go(first)?;
-            for (op, right) in rest {
-                let right = go(right)?;
-                if !holds(*op, &left, &right)? {
-                    return Ok(Value::Bool(false));
-                }
-                left = right;
-            }
-            Ok(Value::Bool(true))
-        }
-        Expr::Subscript(parts) => {
-            let [value, index] = &**parts;
-            let value = go(value)?;
-            let Expr::Slice(bounds) = index else {
-                return item(&value, &go(index)?);
-            };
-            let mut indices = [None, None, None];
-            for (slot, bound) in indices.iter_mut().zip(&**bounds) {
-                *slot = match bound.as_ref().map(&mut go).transpose()? {
-                    None | Some(Value::None) => None,
-                    Some(index) => Some(small_index(&index)?),
-                };
-            }
-            slice(&value, indices)
-        }
-        Expr::Name(_)
-        | Expr::Set(_)
-        | Expr::Call(_)
-        | Expr::Attribute(..)
-        | Expr::Slice(_)
-        | Expr::Starred(_)
-        | Expr::Other(_) => Err(Reject),
-    }
-}
-
-fn dict<'a>(
-    entries: &[(Option<Expr<'a>>, Expr<'a>)],
-    budget: &mut Budget,
+pub(super) struct Evaluator<'b, 'a> {
+    pub(super) budget: &'b mut Budget,
+    pub(super) scope: Scope<'a>,
     height: u32,
-) -> Result<Value<'a>, Reject> {
-    let mut built: Dict<'a> = Vec::new();
-    for (key, value) in entries {
-        let value = eval_at(value, budget, height + 1)?;
-        match (key, value) {
-            (Some(key), value) => built.push((eval_at(key, budget, height + 1)?, value)),
-            (None, Value::Dict(inner)) => built.extend(inner),
-            (None, _) => return Err(Reject),
-        }
-    }
-    build_dict(built.into_iter()).map(Value::Dict).ok_or(Reject)
 }
 
-fn holds(op: CompareOp, left: &Value<'_>, right: &Value<'_>) -> Result<bool, Reject> {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    Ok(match op {
-        CompareOp::Equal => equal(left, right),
-        CompareOp::NotEqual => !equal(left, right),
-        CompareOp::In => contains(right, left)?,
-        CompareOp::NotIn => !contains(right, left)?,
-        // Identity of constants is an accident of the interpreter, but for `None` and the booleans.
-        CompareOp::Is | CompareOp::IsNot => {
-            let same = left.kind() == right.kind() && equal(left, right);
-            same == (op == CompareOp::Is)
+impl<'b, 'a> Evaluator<'b, 'a> {
+    fn new(budget: &'b mut Budget) -> Self {
+        Self {
+            budget,
+            scope: Scope::default(),
+            height: 0,
         }
-        _ => {
-            let Some(order) = order(left, right)? else {
-                return Ok(false);
-            };
-            match op {
-                CompareOp::Less => order == Less,
-                CompareOp::LessEqual => order != Greater,
-                CompareOp::Greater => order == Greater,
-                _ => order != Less || order == Equal,
+    }
+
+    pub(super) fn value(&mut self, expr: &Expr<'a>) -> Evaluated<'a> {
+        if self.height > MAX_HEIGHT {
+            return Err(Reject);
+        }
+        self.height += 1;
+        let value = self.value_here(expr)?;
+        self.height -= 1;
+        if self.scope.repeats() {
+            // What is written once may be built any number of times.
+            self.budget.spend(1 + ops::size(&value))?;
+        }
+        Ok(value)
+    }
+
+    fn value_here(&mut self, expr: &Expr<'a>) -> Evaluated<'a> {
+        match expr {
+            Expr::Const(value) => Ok(value.clone()),
+            Expr::Name(name) => self.name(name),
+            Expr::List(items) => Ok(Value::List(self.items(items)?)),
+            Expr::Tuple(items) => Ok(Value::Tuple(self.items(items)?)),
+            Expr::Set(items) => self.set(items),
+            Expr::Dict(entries) => self.dict(entries),
+            Expr::Unary(op, operand) => ops::unary(*op, &self.value(operand)?),
+            Expr::Binary(op, left, right) => {
+                let (left, right) = (self.value(left)?, self.value(right)?);
+                ops::binary(*op, &left, &right, self.budget)
+            }
+            Expr::Bool(and, operands) => {
+                let mut last = Value::None;
+                for operand in operands {
+                    last = self.value(operand)?;
+                    if truthy(&last) != *and {
+                        break;
+                    }
+                }
+                Ok(last)
+            }
+            Expr::If(parts) => {
+                let [condition, yes, no] = &**parts;
+                // Python compiles the other branch; it would fail only by running.
+                match truthy(&self.value(condition)?) {
+                    true => self.value(yes),
+                    false => self.value(no),
+                }
+            }
+            Expr::Compare(first, rest) => {
+                let mut left = self.value(first)?;
+                for (op, right) in rest {
+                    let right = self.value(right)?;
+                    if !holds(*op, &left, &right)? {
+                        return Ok(Value::Bool(false));
+                    }
+                    left = right;
+                }
+                Ok(Value::Bool(true))
+            }
+            Expr::Subscript(parts) => self.subscript(&parts[0], &parts[1]),
+            Expr::Other(other) => self.other(other),
+            Expr::Call(_) | Expr::Attribute(..) | Expr::Slice(_) | Expr::Starred(_) => Err(Reject),
+        }
+    }
+
+    fn other(&mut self, other: &Other<'a>) -> Evaluated<'a> {
+        match other {
+            Other::Marked(text) => Ok(Value::Str(text.clone())),
+            Other::Format(pieces) => fstring_eval::format(self, pieces),
+            Other::Lambda(lambda) => self.lambda(lambda),
+            Other::Comprehension(comprehension) => self.comprehension(comprehension),
+            Other::Walrus(name, value) => {
+                let value = self.value(value)?;
+                self.scope.assign(name, value.clone());
+                Ok(value)
+            }
+            Other::Await(_) | Other::Yield(_) | Other::YieldFrom(_) => Err(Reject),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Evaluated<'a> {
+        match self.scope.get(name) {
+            Some(value) => {
+                self.budget.spend(ops::size(value))?;
+                Ok(value.clone())
+            }
+            // A constant of the compiler.
+            None if name == "__debug__" => Ok(Value::Bool(true)),
+            None => Err(Reject),
+        }
+    }
+
+    /// Only a lambda's defaults are evaluated before it is called.
+    fn lambda(&mut self, lambda: &Lambda<'a>) -> Evaluated<'a> {
+        for (_, default) in lambda.positional.iter().chain(&lambda.keyword_only) {
+            if let Some(default) = default {
+                self.value(default)?;
             }
         }
-    })
-}
-
-fn contains(container: &Value<'_>, item: &Value<'_>) -> Result<bool, Reject> {
-    match (container, item) {
-        (Value::List(items) | Value::Tuple(items), _) => {
-            Ok(items.iter().any(|known| equal(known, item)))
-        }
-        (Value::Dict(entries), _) if item.hashable() => Ok(lookup(entries, item).is_some()),
-        (Value::Str(text), Value::Str(part)) => Ok(text.contains(&**part)),
-        _ => Err(Reject),
+        Ok(Value::Opaque("<function <lambda> at 0x7f0000000000>"))
     }
-}
 
-/// The order of two values; `None` beside a NaN, an error for kinds that have no order.
-fn order(a: &Value<'_>, b: &Value<'_>) -> Result<Option<std::cmp::Ordering>, Reject> {
-    match (a, b) {
-        (Value::Str(a), Value::Str(b)) => Ok(Some(a.cmp(b))),
-        (Value::Bytes(a), Value::Bytes(b)) => Ok(Some(a.cmp(b))),
-        (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
-            match a.iter().zip(b).find(|(a, b)| !equal(a, b)) {
-                Some((a, b)) => order(a, b),
-                None => Ok(Some(a.len().cmp(&b.len()))),
+    fn items(&mut self, items: &[Expr<'a>]) -> Result<Vec<Value<'a>>, Reject> {
+        let mut values = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Expr::Starred(inner) => {
+                    let inner = self.value(inner)?;
+                    values.append(&mut self.iterated(inner)?);
+                }
+                item => values.push(self.value(item)?),
             }
         }
-        _ => {
-            let real = |v: &Value<'_>| {
-                matches!(
-                    v,
-                    Value::Bool(_) | Value::Int(_) | Value::BigInt(_) | Value::Float(_)
-                )
-            };
-            if real(a) && real(b) {
-                Ok(compare(a, b))
-            } else {
-                Err(Reject)
-            }
-        }
+        Ok(values)
     }
-}
 
-fn small_index(index: &Value<'_>) -> Result<i64, Reject> {
-    match index {
-        Value::Int(int) => Ok(*int),
-        Value::Bool(bool) => Ok(i64::from(*bool)),
-        _ => Err(Reject),
+    /// What walking a value gives.
+    pub(super) fn iterated(&mut self, value: Value<'a>) -> Result<Vec<Value<'a>>, Reject> {
+        self.budget.spend(ops::size(&value))?;
+        Ok(match value {
+            Value::List(items) | Value::Tuple(items) => items,
+            Value::Set(items) => walking_order(&items).into_iter().cloned().collect(),
+            Value::Dict(entries) => entries.into_iter().map(|(key, _)| key).collect(),
+            Value::Bytes(bytes) => bytes
+                .into_iter()
+                .map(|b| Value::Int(i64::from(b)))
+                .collect(),
+            Value::Str(text) => text
+                .chars()
+                .map(|c| Value::Str(c.to_string().into()))
+                .collect(),
+            _ => return Err(Reject),
+        })
     }
-}
 
-fn item<'a>(value: &Value<'a>, index: &Value<'a>) -> Result<Value<'a>, Reject> {
-    if let Value::Dict(entries) = value {
-        return lookup(entries, index).cloned().ok_or(Reject);
-    }
-    let index = small_index(index)?;
-    let at = |length: usize| {
-        let index = if index < 0 {
-            index + length as i64
-        } else {
-            index
+    fn set(&mut self, items: &[Expr<'a>]) -> Evaluated<'a> {
+        let values = self.items(items)?;
+        let constant = |item: &Expr<'_>| match item {
+            Expr::Unary(_, operand) => operand.as_const().is_some(),
+            item => item.as_const().is_some(),
         };
-        usize::try_from(index)
-            .ok()
-            .filter(|&index| index < length)
-            .ok_or(Reject)
-    };
-    match value {
-        Value::List(items) | Value::Tuple(items) => Ok(items[at(items.len())?].clone()),
-        Value::Bytes(bytes) => Ok(Value::Int(i64::from(bytes[at(bytes.len())?]))),
-        Value::Str(text) => {
-            let c = text.chars().nth(at(text.chars().count())?).ok_or(Reject)?;
-            Ok(Value::Str(c.to_string().into()))
+        if items.len() >= 3 && items.iter().all(constant) {
+            // The compiler makes a frozen set first, which is then walked.
+            let frozen = walking_order(&values);
+            return build_set(frozen.into_iter().cloned());
         }
-        _ => Err(Reject),
+        build_set(values.into_iter())
     }
-}
 
-fn slice<'a>(value: &Value<'a>, bounds: [Option<i64>; 3]) -> Result<Value<'a>, Reject> {
-    match value {
-        Value::List(items) => Ok(Value::List(picked(items, bounds)?)),
-        Value::Tuple(items) => Ok(Value::Tuple(picked(items, bounds)?)),
-        Value::Bytes(bytes) => Ok(Value::Bytes(picked(bytes, bounds)?)),
-        Value::Str(text) => {
-            let chars: Vec<char> = text.chars().collect();
-            let part: String = picked(&chars, bounds)?.into_iter().collect();
-            Ok(Value::Str(part.into()))
+    fn dict(&mut self, entries: &[(Option<Expr<'a>>, Expr<'a>)]) -> Evaluated<'a> {
+        let mut built: Dict<'a> = Vec::new();
+        for (key, value) in entries {
+            match key {
+                Some(key) => {
+                    let key = self.value(key)?;
+                    built.push((key, self.value(value)?));
+                }
+                None => match self.value(value)? {
+                    Value::Dict(inner) => built.extend(inner),
+                    _ => return Err(Reject),
+                },
+            }
         }
-        _ => Err(Reject),
+        build_dict(built.into_iter()).map(Value::Dict).ok_or(Reject)
     }
-}
 
-/// The items that `[start:stop:step]` names.
-fn picked<T: Clone>(items: &[T], [start, stop, step]: [Option<i64>; 3]) -> Result<Vec<T>, Reject> {
-    let length = items.len() as i64;
-    let step = step.unwrap_or(1);
-    // Where a bound may lie: one before the first item is the end of a backward walk.
-    let (low, high) = if step < 0 {
-        (-1, length - 1)
-    } else {
-        (0, length)
-    };
-    let clamp = |bound: i64| {
-        let bound = if bound < 0 {
-            bound.saturating_add(length)
-        } else {
-            bound
+    fn subscript(&mut self, value: &Expr<'a>, index: &Expr<'a>) -> Evaluated<'a> {
+        let value = self.value(value)?;
+        let Expr::Slice(bounds) = index else {
+            return item(&value, &self.value(index)?);
         };
-        bound.clamp(low, high)
-    };
-    let (first, last) = if step < 0 { (high, low) } else { (low, high) };
-    let mut at = start.map_or(first, clamp);
-    let stop = stop.map_or(last, clamp);
-    let mut picked = Vec::new();
-    while (step > 0 && at < stop) || (step < 0 && at > stop) {
-        picked.push(items[usize::try_from(at).map_err(|_| Reject)?].clone());
-        at = at.saturating_add(step);
+        let mut indices = [None, None, None];
+        for (slot, expr) in indices.iter_mut().zip(&**bounds) {
+            if let Some(expr) = expr {
+                *slot = bound(&self.value(expr)?)?;
+            }
+        }
+        slice(&value, indices)
     }
-    if step == 0 { Err(Reject) } else { Ok(picked) }
 }
 
 /// The negative of a number or boolean literal, which is what every unary operator gives in a call's
 /// arguments.
-pub(crate) fn negate<'a>(operand: &Value<'a>) -> Result<Value<'a>, Reject> {
+pub(crate) fn negate<'a>(operand: &Value<'a>) -> Evaluated<'a> {
     ops::unary(UnaryOp::Minus, operand)
 }

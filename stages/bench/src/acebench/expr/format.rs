@@ -1,209 +1,344 @@
-//! The `%` operator of texts.
+//! The `%` operator of texts and of bytes.
+
+use std::borrow::Cow;
 
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Signed};
 
 use super::Reject;
-use super::print::{write_repr, write_str};
-use super::value::{Value, compare, lookup};
+use super::float_text::{Form, Style, float_text};
+use super::ops::{Number, float, number};
+use super::print::{write_ascii, write_repr, write_str};
+use super::value::{Value, lookup, surrogate};
 
 /// Widths and precisions beyond this are refused; Python would build the text.
-const MAX_WIDTH: usize = 1 << 16;
+pub(super) const MAX_WIDTH: usize = 1 << 16;
 
 #[derive(Default)]
 struct Spec {
     left: bool,
     zero: bool,
-    sign: Option<char>,
+    plus: bool,
+    blank: bool,
     alternate: bool,
     width: usize,
     precision: Option<usize>,
 }
 
-/// `format % argument`.
+/// What conversions take their values from.
+enum Arguments<'v, 'a> {
+    Tuple(std::slice::Iter<'v, Value<'a>>),
+    One(Option<&'v Value<'a>>),
+}
+
+struct Formatter<'v, 'a> {
+    /// Bytes, as characters of the same numbers.
+    bytes: bool,
+    arguments: Arguments<'v, 'a>,
+    mapping: Option<&'v Value<'a>>,
+}
+
+/// `format % argument` for texts.
 pub(super) fn percent(format: &str, argument: &Value<'_>) -> Result<String, Reject> {
-    let mut positional = match argument {
-        Value::Tuple(items) => items.iter(),
-        single => std::slice::from_ref(single).iter(),
-    };
-    let mut out = String::new();
-    let mut rest = format;
-    let mut mapped = false;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let mut named = None;
-        if let Some(key) = rest.strip_prefix('(') {
-            let end = key.find(')').ok_or(Reject)?;
-            let Value::Dict(entries) = argument else {
+    Formatter::new(false, argument).run(format)
+}
+
+/// `format % argument` for bytes.
+pub(super) fn percent_bytes(format: &[u8], argument: &Value<'_>) -> Result<Vec<u8>, Reject> {
+    let text = Formatter::new(true, argument).run(&latin(format))?;
+    Ok(text.chars().map(|c| c as u8).collect())
+}
+
+fn latin(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+impl<'v, 'a> Formatter<'v, 'a> {
+    fn new(bytes: bool, argument: &'v Value<'a>) -> Self {
+        let arguments = match argument {
+            Value::Tuple(items) => Arguments::Tuple(items.iter()),
+            one => Arguments::One(Some(one)),
+        };
+        // What has items counts as a mapping, though keys are found in dicts only.
+        let is_mapping = match argument {
+            Value::Dict(_) | Value::List(_) => true,
+            Value::Bytes(_) => !bytes,
+            _ => false,
+        };
+        Self {
+            bytes,
+            arguments,
+            mapping: Some(argument).filter(|_| is_mapping),
+        }
+    }
+
+    fn run(&mut self, format: &str) -> Result<String, Reject> {
+        let mut out = String::new();
+        let mut rest = format;
+        while let Some(at) = rest.find('%') {
+            out.push_str(&rest[..at]);
+            rest = self.field(&mut out, &rest[at + 1..])?;
+        }
+        out.push_str(rest);
+        let left = match &self.arguments {
+            Arguments::Tuple(items) => items.len() > 0,
+            Arguments::One(one) => one.is_some(),
+        };
+        // A mapping may go unused, anything else may not.
+        match left && self.mapping.is_none() {
+            true => Err(Reject),
+            false => Ok(out),
+        }
+    }
+
+    fn next(&mut self) -> Result<&'v Value<'a>, Reject> {
+        match &mut self.arguments {
+            Arguments::Tuple(items) => items.next().ok_or(Reject),
+            Arguments::One(one) => one.take().ok_or(Reject),
+        }
+    }
+
+    /// Appends one field and gives what follows it.
+    fn field<'t>(&mut self, out: &mut String, mut rest: &'t str) -> Result<&'t str, Reject> {
+        // With anything between the two signs, the second is an unknown conversion.
+        if let Some(after) = rest.strip_prefix('%') {
+            out.push('%');
+            return Ok(after);
+        }
+        if let Some(after) = rest.strip_prefix('(') {
+            let mapping = self.mapping.ok_or(Reject)?;
+            let end = closing(after).ok_or(Reject)?;
+            let (key, after) = (&after[..end], &after[end + 1..]);
+            let key = match self.bytes {
+                true => Value::Bytes(key.chars().map(|c| c as u8).collect()),
+                false => Value::text(key),
+            };
+            let Value::Dict(entries) = mapping else {
                 return Err(Reject);
             };
-            named = Some(lookup(entries, &Value::text(&key[..end])).ok_or(Reject)?);
-            mapped = true;
-            rest = &key[end + 1..];
+            self.arguments = Arguments::One(Some(lookup(entries, &key).ok_or(Reject)?));
+            rest = after;
         }
-        let (spec, conversion, after) = spec(rest)?;
-        rest = after;
-        if conversion == '%' {
-            out.push('%');
-            continue;
+        let mut spec = Spec::default();
+        while let Some(flag) = rest.chars().next() {
+            match flag {
+                '-' => spec.left = true,
+                '+' => spec.plus = true,
+                ' ' => spec.blank = true,
+                '#' => spec.alternate = true,
+                '0' => spec.zero = true,
+                _ => break,
+            }
+            rest = &rest[1..];
         }
-        let value = match named {
-            Some(value) => value,
-            None => positional.next().ok_or(Reject)?,
+        let width;
+        (width, rest) = self.count(rest)?;
+        spec.left |= width < 0;
+        spec.width = within(width.unsigned_abs())?;
+        if let Some(after) = rest.strip_prefix('.') {
+            let precision;
+            (precision, rest) = self.count(after)?;
+            spec.precision = Some(within(precision.max(0).unsigned_abs())?);
+        }
+        rest = rest.strip_prefix(['h', 'l', 'L']).unwrap_or(rest);
+        let conversion = rest.chars().next().ok_or(Reject)?;
+        rest = &rest[conversion.len_utf8()..];
+        let value = self.next()?;
+        let converted = self.convert(&spec, conversion, value)?;
+        pad(out, &spec, &converted);
+        Ok(rest)
+    }
+
+    /// Digits, or the next argument for a `*`; zero for neither.
+    fn count<'t>(&mut self, text: &'t str) -> Result<(i64, &'t str), Reject> {
+        if let Some(after) = text.strip_prefix('*') {
+            return match self.next()? {
+                Value::Int(int) => Ok((*int, after)),
+                Value::Bool(bool) => Ok((i64::from(*bool), after)),
+                _ => Err(Reject),
+            };
+        }
+        let length = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number = match length {
+            0 => 0,
+            _ => text[..length].parse().map_err(|_| Reject)?,
         };
-        pad(&mut out, &spec, convert(&spec, conversion, value)?);
-    }
-    out.push_str(rest);
-    // A dict or list may go unused, anything else may not.
-    let may_stay = mapped || matches!(argument, Value::Dict(_) | Value::List(_));
-    if positional.next().is_some() && !may_stay {
-        return Err(Reject);
-    }
-    Ok(out)
-}
-
-fn spec(text: &str) -> Result<(Spec, char, &str), Reject> {
-    let mut spec = Spec::default();
-    let mut rest = text;
-    while let Some(flag) = rest.chars().next().filter(|c| "-+ #0".contains(*c)) {
-        match flag {
-            '-' => spec.left = true,
-            '+' => spec.sign = Some('+'),
-            ' ' => spec.sign = spec.sign.or(Some(' ')),
-            '#' => spec.alternate = true,
-            _ => spec.zero = true,
-        }
-        rest = &rest[1..];
-    }
-    (spec.width, rest) = digits(rest)?;
-    if let Some(after) = rest.strip_prefix('.') {
-        let (precision, after) = digits(after)?;
-        spec.precision = Some(precision);
-        rest = after;
-    }
-    rest = rest.strip_prefix(['h', 'l', 'L']).unwrap_or(rest);
-    let conversion = rest.chars().next().ok_or(Reject)?;
-    Ok((spec, conversion, &rest[conversion.len_utf8()..]))
-}
-
-fn digits(text: &str) -> Result<(usize, &str), Reject> {
-    let length = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number = if length == 0 {
-        0
-    } else {
-        text[..length].parse().map_err(|_| Reject)?
-    };
-    if number > MAX_WIDTH {
-        Err(Reject)
-    } else {
         Ok((number, &text[length..]))
     }
-}
 
-/// The converted value: sign or prefix, then the rest, then whether it is a number.
-type Converted = (String, String, bool);
-
-fn convert(spec: &Spec, conversion: char, value: &Value<'_>) -> Result<Converted, Reject> {
-    let mut text = String::new();
-    match conversion {
-        's' => write_str(&mut text, value).map_err(|_| Reject)?,
-        'r' => write_repr(&mut text, value).map_err(|_| Reject)?,
-        'c' => match value {
-            Value::Str(one) if one.chars().count() == 1 => text.push_str(one),
-            Value::Int(code) => {
-                let code = u32::try_from(*code).ok().and_then(char::from_u32);
-                text.push(code.ok_or(Reject)?);
+    fn convert(
+        &self,
+        spec: &Spec,
+        conversion: char,
+        value: &Value<'_>,
+    ) -> Result<Converted, Reject> {
+        let mut text = String::new();
+        match (conversion, value) {
+            ('s' | 'b', Value::Bytes(bytes)) if self.bytes => text = latin(bytes),
+            ('s' | 'b', _) if self.bytes => return Err(Reject),
+            ('a', _) => write_ascii(&mut text, value).map_err(|_| Reject)?,
+            ('r', _) if self.bytes => write_ascii(&mut text, value).map_err(|_| Reject)?,
+            ('r', _) => write_repr(&mut text, value).map_err(|_| Reject)?,
+            ('s', _) => write_str(&mut text, value).map_err(|_| Reject)?,
+            ('c', _) => {
+                return Ok(Converted::text(self.character(value)?.to_string()));
             }
+            ('d' | 'i' | 'u' | 'x' | 'X' | 'o', _) => return integer(spec, conversion, value),
+            ('e' | 'E' | 'f' | 'F' | 'g' | 'G', _) => return real(spec, conversion, value),
             _ => return Err(Reject),
-        },
-        'd' | 'i' | 'u' | 'x' | 'X' | 'o' => return integer(spec, conversion, value),
-        'f' | 'F' => return fixed(spec, value),
-        // The remaining conversions (`a`, `e`, `g`) are not worth their rules here.
-        _ => return Err(Reject),
+        }
+        if let Some(limit) = spec.precision {
+            text = text.chars().take(limit).collect();
+        }
+        Ok(Converted::text(text))
     }
-    if let (Some(limit), 's' | 'r') = (spec.precision, conversion) {
-        text = text.chars().take(limit).collect();
+
+    /// One character, given as itself or as its number.
+    fn character(&self, value: &Value<'_>) -> Result<char, Reject> {
+        let code = match value {
+            Value::Str(text) if !self.bytes => {
+                let mut chars = text.chars();
+                let first = chars.next().ok_or(Reject)?;
+                return chars.next().map_or(Ok(first), |_| Err(Reject));
+            }
+            Value::Bytes(bytes) if self.bytes && bytes.len() == 1 => u32::from(bytes[0]),
+            Value::Int(int) => u32::try_from(*int).map_err(|_| Reject)?,
+            Value::Bool(bool) => u32::from(*bool),
+            _ => return Err(Reject),
+        };
+        let limit = if self.bytes { 0xff } else { 0x10_ffff };
+        match code > limit {
+            true => Err(Reject),
+            false => Ok(char::from_u32(code).unwrap_or_else(|| surrogate(code))),
+        }
     }
-    Ok((String::new(), text, false))
 }
 
-fn sign(spec: &Spec, negative: bool) -> String {
-    match (negative, spec.sign) {
-        (true, _) => "-".to_owned(),
-        (false, Some(sign)) => sign.to_string(),
-        (false, None) => String::new(),
+/// Where the parenthesis ends that is open.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 1_u32;
+    text.bytes().position(|byte| {
+        match byte {
+            b'(' => open += 1,
+            b')' => open -= 1,
+            _ => {}
+        }
+        open == 0
+    })
+}
+
+fn within(count: u64) -> Result<usize, Reject> {
+    usize::try_from(count)
+        .ok()
+        .filter(|&count| count <= MAX_WIDTH)
+        .ok_or(Reject)
+}
+
+/// A value as it will be padded.
+struct Converted {
+    /// Sign and base, which zeros follow.
+    prefix: String,
+    text: String,
+    is_number: bool,
+}
+
+impl Converted {
+    fn text(text: String) -> Self {
+        Self {
+            prefix: String::new(),
+            text,
+            is_number: false,
+        }
+    }
+}
+
+fn sign(spec: &Spec, negative: bool) -> &'static str {
+    match negative {
+        true => "-",
+        false if spec.plus => "+",
+        false if spec.blank => " ",
+        false => "",
     }
 }
 
 fn integer(spec: &Spec, conversion: char, value: &Value<'_>) -> Result<Converted, Reject> {
-    let decimal = matches!(conversion, 'd' | 'i' | 'u');
-    let int = match value {
-        Value::Bool(bool) => BigInt::from(u8::from(*bool)),
-        Value::Int(int) => BigInt::from(*int),
-        Value::BigInt(int) => (**int).clone(),
-        Value::Float(float) if decimal => truncated(*float).ok_or(Reject)?,
+    let is_decimal = matches!(conversion, 'd' | 'i' | 'u');
+    let int = match number(value).ok_or(Reject)? {
+        Number::Int(int) => int,
+        Number::Float(float) if is_decimal => BigInt::from_f64(float.trunc()).ok_or(Reject)?,
         _ => return Err(Reject),
     };
     let magnitude = int.abs();
-    if magnitude.bits() > 1 << 14 {
-        return Err(Reject);
-    }
-    let (prefix, mut text) = match conversion {
+    let (base, mut text) = match conversion {
         'x' => ("0x", format!("{magnitude:x}")),
         'X' => ("0X", format!("{magnitude:X}")),
         'o' => ("0o", format!("{magnitude:o}")),
-        _ => ("", magnitude.to_string()),
+        _ => {
+            let mut text = String::new();
+            write_repr(&mut text, &Value::big(magnitude)).map_err(|_| Reject)?;
+            ("", text)
+        }
     };
     let missing = spec.precision.unwrap_or(0).saturating_sub(text.len());
     text.insert_str(0, &"0".repeat(missing));
-    let prefix = if spec.alternate { prefix } else { "" };
-    Ok((sign(spec, int.is_negative()) + prefix, text, true))
+    let base = if spec.alternate { base } else { "" };
+    Ok(Converted {
+        prefix: format!("{}{base}", sign(spec, int.is_negative())),
+        text,
+        is_number: true,
+    })
 }
 
-fn fixed(spec: &Spec, value: &Value<'_>) -> Result<Converted, Reject> {
-    use num_traits::ToPrimitive;
-    let float = match value {
-        Value::Bool(bool) => f64::from(u8::from(*bool)),
-        Value::Int(int) => *int as f64,
-        Value::BigInt(int) => int
-            .to_f64()
-            .filter(|float| float.is_finite())
-            .ok_or(Reject)?,
-        Value::Float(float) => *float,
-        _ => return Err(Reject),
+fn real(spec: &Spec, conversion: char, value: &Value<'_>) -> Result<Converted, Reject> {
+    let float = match number(value).ok_or(Reject)? {
+        Number::Complex(..) => return Err(Reject),
+        real => float(&real)?,
     };
-    let negative = float.is_sign_negative() && !float.is_nan();
-    debug_assert!(compare(value, value).is_some() || float.is_nan());
-    let text = if float.is_finite() {
-        format!("{:.*}", spec.precision.unwrap_or(6), float.abs())
-    } else if float.is_nan() {
-        "nan".to_owned()
-    } else {
-        "inf".to_owned()
+    let form = match conversion {
+        'e' | 'E' => Form::Exponent,
+        'f' | 'F' => Form::Fixed,
+        _ => Form::General,
     };
-    Ok((sign(spec, negative), text, true))
+    let text = float_text(
+        float,
+        Style {
+            form,
+            precision: spec.precision.unwrap_or(6),
+            alternate: spec.alternate,
+            dot_zero: false,
+        },
+    );
+    let magnitude = text.strip_prefix('-').unwrap_or(&text);
+    Ok(Converted {
+        prefix: sign(spec, magnitude.len() < text.len()).to_owned(),
+        text: ascii_upper(magnitude, conversion.is_ascii_uppercase()).into_owned(),
+        is_number: true,
+    })
 }
 
-fn pad(out: &mut String, spec: &Spec, (prefix, text, number): Converted) {
-    let length = prefix.chars().count() + text.chars().count();
-    let missing = spec.width.saturating_sub(length);
-    if spec.left {
-        out.push_str(&prefix);
-        out.push_str(&text);
-        out.push_str(&" ".repeat(missing));
-    } else if spec.zero && number {
-        out.push_str(&prefix);
-        out.push_str(&"0".repeat(missing));
-        out.push_str(&text);
-    } else {
-        out.push_str(&" ".repeat(missing));
-        out.push_str(&prefix);
-        out.push_str(&text);
+pub(super) fn ascii_upper(text: &str, upper: bool) -> Cow<'_, str> {
+    match upper {
+        true => Cow::Owned(text.to_ascii_uppercase()),
+        false => Cow::Borrowed(text),
     }
 }
 
-/// The integer part of a float, for `%d`.
-fn truncated(float: f64) -> Option<BigInt> {
-    BigInt::from_f64(float.trunc())
+fn pad(out: &mut String, spec: &Spec, converted: &Converted) {
+    let Converted {
+        prefix,
+        text,
+        is_number,
+    } = converted;
+    let length = prefix.chars().count() + text.chars().count();
+    let missing = spec.width.saturating_sub(length);
+    let (blanks, zeros, after) = match (spec.left, spec.zero && *is_number) {
+        (true, _) => (0, 0, missing),
+        (false, true) => (0, missing, 0),
+        (false, false) => (missing, 0, 0),
+    };
+    out.push_str(&" ".repeat(blanks));
+    out.push_str(prefix);
+    out.push_str(&"0".repeat(zeros));
+    out.push_str(text);
+    out.push_str(&" ".repeat(after));
 }

@@ -4,15 +4,33 @@
 //! and, for arithmetic, to Python's `eval`; this module does the same without being able to run anything:
 //! names and calls have no value here, powers and repetitions are bounded, nesting is bounded.
 
+mod aliases;
 mod args;
 mod atom;
 mod budget;
+mod compile;
+mod complex;
+mod comprehension;
+mod digits;
+mod escape;
 mod eval;
+mod float_text;
 mod format;
+mod format_spec;
+mod fstring;
+mod fstring_eval;
+mod fstring_unparse;
+mod index;
+mod lambda;
 mod number;
 mod ops;
+mod order;
 mod parse;
 mod print;
+#[cfg(test)]
+mod python_values;
+mod scope;
+mod set;
 mod strings;
 mod unparse;
 mod value;
@@ -54,8 +72,83 @@ pub(crate) enum Expr<'a> {
     /// Lower, upper, step; only inside a subscript.
     Slice(Box<[Option<Self>; 3]>),
     Starred(Box<Self>),
-    /// Valid syntax that never has a value here (lambda, comprehension, f-string, walrus, await, yield), as written.
-    Other(&'a str),
+    /// What has a value only inside an operator, or none.
+    Other(Box<Other<'a>>),
+}
+
+/// The rarer forms of an expression.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Other<'a> {
+    /// A text literal with the prefix `u`, which printed source keeps.
+    Marked(Cow<'a, str>),
+    Format(Vec<Piece<'a>>),
+    Lambda(Lambda<'a>),
+    Comprehension(Comprehension<'a>),
+    /// `name := value`.
+    Walrus(Cow<'a, str>, Expr<'a>),
+    Await(Expr<'a>),
+    Yield(Option<Expr<'a>>),
+    YieldFrom(Expr<'a>),
+}
+
+/// A part of an f-string.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Piece<'a> {
+    /// Escapes resolved, doubled braces halved.
+    Text(Cow<'a, str>),
+    Field(Field<'a>),
+}
+
+/// `{value!conversion:spec}`; the text of `{value=}` is a piece before it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Field<'a> {
+    pub(crate) value: Expr<'a>,
+    /// `r`, `s` or `a`.
+    pub(crate) conversion: Option<char>,
+    pub(crate) spec: Option<Vec<Piece<'a>>>,
+}
+
+/// Parameters in groups, a missing default where there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lambda<'a> {
+    pub(crate) positional: Vec<Parameter<'a>>,
+    /// How many of the positional ones stand before a `/`.
+    pub(crate) before_slash: usize,
+    /// `*name`.
+    pub(crate) rest: Option<Cow<'a, str>>,
+    pub(crate) keyword_only: Vec<Parameter<'a>>,
+    /// `**name`.
+    pub(crate) keywords: Option<Cow<'a, str>>,
+    pub(crate) body: Expr<'a>,
+}
+
+pub(crate) type Parameter<'a> = (Cow<'a, str>, Option<Expr<'a>>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Comprehension<'a> {
+    pub(crate) shape: Shape,
+    /// The element, or the key of a dict.
+    pub(crate) element: Expr<'a>,
+    /// The value of a dict's entry.
+    pub(crate) value: Option<Expr<'a>>,
+    pub(crate) loops: Vec<Loop<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    List,
+    Set,
+    Dict,
+    Generator,
+}
+
+/// `for target in iterable if condition ...`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Loop<'a> {
+    pub(crate) is_async: bool,
+    pub(crate) target: Expr<'a>,
+    pub(crate) iterable: Expr<'a>,
+    pub(crate) conditions: Vec<Expr<'a>>,
 }
 
 /// A call and its arguments in written order.
@@ -107,7 +200,21 @@ pub(crate) enum CompareOp {
     IsNot,
 }
 
+impl<'a> Other<'a> {
+    /// The text of a literal that is nothing but that.
+    pub(crate) fn into_text(self) -> Result<Cow<'a, str>, Reject> {
+        match self {
+            Self::Marked(text) => Ok(text),
+            _ => Err(Reject),
+        }
+    }
+}
+
 impl<'a> Expr<'a> {
+    pub(crate) fn other(other: Other<'a>) -> Self {
+        Self::Other(Box::new(other))
+    }
+
     /// Whether the expression is a plain name, number, text or other constant.
     pub(crate) fn as_const(&self) -> Option<&Value<'a>> {
         match self {

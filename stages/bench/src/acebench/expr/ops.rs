@@ -4,7 +4,9 @@ use num_bigint::BigInt;
 use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 
 use super::budget::Budget;
-use super::format::percent;
+use super::complex::{Complex, complex};
+use super::format::{percent, percent_bytes};
+use super::set;
 use super::value::{Value, build_dict, same, truthy};
 use super::{BinaryOp, Reject, UnaryOp};
 
@@ -14,13 +16,13 @@ const MAX_BITS: u64 = 1 << 18;
 type Evaluated<'a> = Result<Value<'a>, Reject>;
 
 /// A number with booleans counted as integers.
-enum Number {
+pub(super) enum Number {
     Int(BigInt),
     Float(f64),
     Complex(f64, f64),
 }
 
-fn number(value: &Value<'_>) -> Option<Number> {
+pub(super) fn number(value: &Value<'_>) -> Option<Number> {
     Some(match value {
         Value::Bool(bool) => Number::Int(BigInt::from(u8::from(*bool))),
         Value::Int(int) => Number::Int(BigInt::from(*int)),
@@ -60,6 +62,12 @@ pub(crate) fn binary<'a>(
             budget.spend(text.len() as u64)?;
             Ok(Value::Str(text.into()))
         }
+        (BinaryOp::Mod, Value::Bytes(format), _) => {
+            let bytes = percent_bytes(format, right)?;
+            budget.spend(bytes.len() as u64)?;
+            Ok(Value::Bytes(bytes))
+        }
+        (_, Value::Set(a), Value::Set(b)) => set::combine(op, a, b, budget),
         (BinaryOp::Or, Value::Dict(a), Value::Dict(b)) => {
             budget.spend((a.len() + b.len()) as u64)?;
             let entries = a.iter().chain(b).cloned();
@@ -97,11 +105,13 @@ fn join<'a>(left: &Value<'a>, right: &Value<'a>, budget: &mut Budget) -> Option<
 }
 
 /// Everything that copying a value would copy.
-fn size(value: &Value<'_>) -> u64 {
+pub(super) fn size(value: &Value<'_>) -> u64 {
     match value {
         Value::Str(text) => text.len() as u64,
         Value::Bytes(bytes) => bytes.len() as u64,
-        Value::List(items) | Value::Tuple(items) => items.iter().map(size).sum::<u64>() + 1,
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) => {
+            items.iter().map(size).sum::<u64>() + 1
+        }
         Value::Dict(entries) => {
             entries
                 .iter()
@@ -138,7 +148,11 @@ fn repeat<'a>(sequence: &Value<'a>, times: &Value<'a>, budget: &mut Budget) -> E
         Value::Int(times) => *times,
         _ => return Err(Reject),
     };
-    let times = u64::try_from(times).unwrap_or(0);
+    // What is empty stays so however often.
+    let times = match truthy(sequence) {
+        true => u64::try_from(times).unwrap_or(0),
+        false => 0,
+    };
     budget.spend(size(sequence).checked_mul(times).ok_or(Reject)?)?;
     let times = usize::try_from(times).map_err(|_| Reject)?;
     Ok(match sequence {
@@ -176,20 +190,28 @@ fn arithmetic<'a>(
             budget.spend((a.bits() + b.bits()) / 8)?;
             integers(op, &a, &b)
         }
-        (Number::Complex(..), _) | (_, Number::Complex(..)) => {
-            // Both are numbers: a real one is a complex one without imaginary part.
-            Err(Reject)
+        (left @ Number::Complex(..), right) | (left, right @ Number::Complex(..)) => {
+            let (re, im) = complex(op, parts(&left)?, parts(&right)?)?;
+            Ok(Value::Complex(re, im))
         }
         (left, right) => floats(op, float(&left)?, float(&right)?),
     }
 }
 
 /// `float(number)`; an integer beyond all floats is an error.
-fn float(number: &Number) -> Result<f64, Reject> {
+pub(super) fn float(number: &Number) -> Result<f64, Reject> {
     match number {
         Number::Int(int) => int_to_float(int),
         Number::Float(float) => Ok(*float),
         Number::Complex(..) => Err(Reject),
+    }
+}
+
+/// Real and imaginary part.
+fn parts(number: &Number) -> Result<Complex, Reject> {
+    match number {
+        Number::Complex(re, im) => Ok((*re, *im)),
+        real => float(real).map(|re| (re, 0.0)),
     }
 }
 
@@ -309,6 +331,9 @@ fn floats<'a>(op: BinaryOp, a: f64, b: f64) -> Evaluated<'a> {
     if divides && same(b, 0.0) {
         return Err(Reject);
     }
+    if op == BinaryOp::Pow {
+        return float_power(a, b);
+    }
     Ok(Value::Float(match op {
         BinaryOp::Add => a + b,
         BinaryOp::Sub => a - b,
@@ -316,7 +341,6 @@ fn floats<'a>(op: BinaryOp, a: f64, b: f64) -> Evaluated<'a> {
         BinaryOp::Div => a / b,
         BinaryOp::FloorDiv => floor_floats(a, b).0,
         BinaryOp::Mod => floor_floats(a, b).1,
-        BinaryOp::Pow => float_power(a, b)?,
         _ => return Err(Reject),
     }))
 }
@@ -345,18 +369,18 @@ fn floor_floats(a: f64, b: f64) -> (f64, f64) {
     )
 }
 
-fn float_power(a: f64, b: f64) -> Result<f64, Reject> {
-    if same(a, 0.0) && b < 0.0 {
+fn float_power<'a>(a: f64, b: f64) -> Evaluated<'a> {
+    if same(a, 0.0) && b < 0.0 && b.is_finite() {
         return Err(Reject);
     }
-    // A negative base under a broken exponent is complex; nothing here needs one.
-    if a < 0.0 && a.is_finite() && b.is_finite() && !same(b.fract(), 0.0) {
-        return Err(Reject);
+    let finite = a.is_finite() && b.is_finite();
+    if a < 0.0 && finite && !same(b.fract(), 0.0) {
+        let (re, im) = complex(BinaryOp::Pow, (a, 0.0), (b, 0.0))?;
+        return Ok(Value::Complex(re, im));
     }
     let power = a.powf(b);
-    if power.is_infinite() && a.is_finite() && b.is_finite() {
-        Err(Reject)
-    } else {
-        Ok(power)
+    match power.is_infinite() && finite {
+        true => Err(Reject),
+        false => Ok(Value::Float(power)),
     }
 }

@@ -9,7 +9,7 @@ use memchr::memchr;
 use unicode_ident::{is_xid_continue, is_xid_start};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{BinaryOp, CompareOp, Expr, Reject, UnaryOp};
+use super::{BinaryOp, CompareOp, Expr, Other, Reject, UnaryOp};
 
 /// Python's tokenizer gives up beyond this many brackets open at once.
 const MAX_BRACKETS: u32 = 200;
@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A parser for the inside of an f-string's braces, where line ends do not count.
+    /// A parser for the expression between an f-string's braces, where line ends do not count.
     pub(super) fn inside(&self, text: &'a str) -> Self {
         Self {
             brackets: self.brackets + 1,
@@ -364,9 +364,13 @@ impl<'a> Parser<'a> {
     pub(super) fn named_expression(&mut self) -> Parsed<'a> {
         self.skip();
         let start = self.pos;
-        if self.byte(0).is_some_and(begins_name) && self.name().is_ok() && self.take(":=") {
-            self.nested(Self::expression)?;
-            return Ok(Expr::Other(&self.text[start..self.pos]));
+        if self.byte(0).is_some_and(begins_name)
+            && let Ok(name) = self.name()
+            && self.take(":=")
+        {
+            let value = self.nested(Self::expression)?;
+            self.raise(0)?;
+            return Ok(Expr::other(Other::Walrus(name, value)));
         }
         self.pos = start;
         self.expression()
@@ -535,11 +539,10 @@ impl<'a> Parser<'a> {
     }
 
     fn power(&mut self) -> Parsed<'a> {
-        self.skip();
-        let start = self.pos;
         let base = if self.take_keyword("await") {
-            self.primary()?;
-            Expr::Other(&self.text[start..self.pos])
+            let value = self.primary()?;
+            self.raise(0)?;
+            Expr::other(Other::Await(value))
         } else {
             self.primary()?
         };

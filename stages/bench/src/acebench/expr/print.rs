@@ -1,8 +1,10 @@
 //! `str()` and `repr()` of a [`Value`].
 
+use num_traits::Signed;
 use starling_text::json::write_float;
 use starling_text::python::is_printable;
 
+use super::set::walking_order;
 use super::value::{SURROGATES, Value};
 
 /// Python refuses to print an integer of more digits than this.
@@ -23,6 +25,19 @@ pub(crate) fn write_str(out: &mut String, value: &Value<'_>) -> Result<(), Unpri
     }
 }
 
+/// Appends `ascii(value)`: its `repr` with everything beyond ASCII escaped.
+pub(super) fn write_ascii(out: &mut String, value: &Value<'_>) -> Result<(), Unprintable> {
+    let mut printed = String::new();
+    write_repr(&mut printed, value)?;
+    for c in printed.chars() {
+        match c.is_ascii() {
+            true => out.push(c),
+            false => write_escape(out, c),
+        }
+    }
+    Ok(())
+}
+
 /// Appends `repr(value)`.
 pub(crate) fn write_repr(out: &mut String, value: &Value<'_>) -> Result<(), Unprintable> {
     match value {
@@ -36,7 +51,12 @@ pub(crate) fn write_repr(out: &mut String, value: &Value<'_>) -> Result<(), Unpr
             if int.bits() > MAX_DIGITS * 10 / 3 {
                 return Err(Unprintable);
             }
-            push(out, format_args!("{int}"));
+            let start = out.len();
+            push(out, format_args!("{}", int.magnitude()));
+            if (out.len() - start) as u64 > MAX_DIGITS {
+                return Err(Unprintable);
+            }
+            out.insert_str(start, if int.is_negative() { "-" } else { "" });
         }
         Value::Float(float) => write_float(out, *float),
         Value::Complex(re, im) => write_complex(out, *re, *im),
@@ -51,6 +71,16 @@ pub(crate) fn write_repr(out: &mut String, value: &Value<'_>) -> Result<(), Unpr
             out.push('(');
             write_items(out, items)?;
             out.push_str(if items.len() == 1 { ",)" } else { ")" });
+        }
+        Value::Opaque(printed) => out.push_str(printed),
+        Value::Set(items) if items.is_empty() => out.push_str("set()"),
+        Value::Set(items) => {
+            out.push('{');
+            for (i, item) in walking_order(items).into_iter().enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                write_repr(out, item)?;
+            }
+            out.push('}');
         }
         Value::Dict(entries) => {
             out.push('{');
@@ -127,26 +157,33 @@ pub(crate) fn write_text(out: &mut String, text: &str) {
     out.push(quote);
     for c in text.chars() {
         match c {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
             '\\' => out.push_str("\\\\"),
             _ if c == quote => {
                 out.push('\\');
                 out.push(c);
             }
             _ if is_printable(c) => out.push(c),
-            _ => match u32::from(c) {
-                code @ ..0x100 => push(out, format_args!("\\x{code:02x}")),
-                code @ ..0x10000 => push(out, format_args!("\\u{code:04x}")),
-                code if (SURROGATES..SURROGATES + 0x800).contains(&code) => {
-                    push(out, format_args!("\\u{:04x}", code - SURROGATES + 0xd800));
-                }
-                code => push(out, format_args!("\\U{code:08x}")),
-            },
+            _ => write_escape(out, c),
         }
     }
     out.push(quote);
+}
+
+/// Appends the escape of a character that is not printable.
+pub(super) fn write_escape(out: &mut String, c: char) {
+    match c {
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        _ => match u32::from(c) {
+            code @ ..0x100 => push(out, format_args!("\\x{code:02x}")),
+            code @ ..0x10000 => push(out, format_args!("\\u{code:04x}")),
+            code if (SURROGATES..SURROGATES + 0x800).contains(&code) => {
+                push(out, format_args!("\\u{:04x}", code - SURROGATES + 0xd800));
+            }
+            code => push(out, format_args!("\\U{code:08x}")),
+        },
+    }
 }
 
 /// Appends formatted text.

@@ -8,6 +8,8 @@ use num_bigint::BigInt;
 use num_traits::{FromPrimitive, ToPrimitive, Zero};
 use starling_text::json;
 
+use super::set::subset;
+
 /// A Python value, borrowing its texts from the output where they need no rewriting.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'a> {
@@ -24,7 +26,11 @@ pub(crate) enum Value<'a> {
     List(Vec<Self>),
     Tuple(Vec<Self>),
     Dict(Dict<'a>),
+    /// No two equal, in the order of insertion.
+    Set(Vec<Self>),
     Ellipsis,
+    /// A function or generator, of which only the kind counts: how it would print, but for its address.
+    Opaque(&'static str),
 }
 
 /// A `dict`: entries in the order of first insertion, no two keys equal.
@@ -43,7 +49,9 @@ pub(crate) enum Kind {
     List,
     Tuple,
     Dict,
+    Set,
     Ellipsis,
+    Opaque,
 }
 
 impl<'a> Value<'a> {
@@ -59,7 +67,9 @@ impl<'a> Value<'a> {
             Self::List(_) => Kind::List,
             Self::Tuple(_) => Kind::Tuple,
             Self::Dict(_) => Kind::Dict,
+            Self::Set(_) => Kind::Set,
             Self::Ellipsis => Kind::Ellipsis,
+            Self::Opaque(_) => Kind::Opaque,
         }
     }
 
@@ -81,12 +91,37 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether Python could use it as a key: everything but lists, dicts and tuples that hold one.
+    /// Whether Python could use it as a key: everything but lists, dicts, sets and tuples that hold one.
     pub(crate) fn hashable(&self) -> bool {
         match self {
-            Self::List(_) | Self::Dict(_) => false,
+            Self::List(_) | Self::Dict(_) | Self::Set(_) => false,
             Self::Tuple(items) => items.iter().all(Self::hashable),
             _ => true,
+        }
+    }
+
+    /// The same value without a tie to the text it was read from.
+    pub(super) fn into_owned(self) -> Value<'static> {
+        let all = |items: Vec<Self>| items.into_iter().map(Self::into_owned).collect();
+        match self {
+            Self::None => Value::None,
+            Self::Bool(bool) => Value::Bool(bool),
+            Self::Int(int) => Value::Int(int),
+            Self::BigInt(int) => Value::BigInt(int),
+            Self::Float(float) => Value::Float(float),
+            Self::Complex(re, im) => Value::Complex(re, im),
+            Self::Bytes(bytes) => Value::Bytes(bytes),
+            Self::Str(text) => Value::Str(Cow::Owned(text.into_owned())),
+            Self::List(items) => Value::List(all(items)),
+            Self::Tuple(items) => Value::Tuple(all(items)),
+            Self::Set(items) => Value::Set(all(items)),
+            Self::Dict(entries) => {
+                let entries = entries.into_iter();
+                let owned = entries.map(|(key, value)| (key.into_owned(), value.into_owned()));
+                Value::Dict(owned.collect())
+            }
+            Self::Ellipsis => Value::Ellipsis,
+            Self::Opaque(printed) => Value::Opaque(printed),
         }
     }
 
@@ -136,6 +171,7 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> bool {
                 && a.iter()
                     .all(|(key, a)| lookup(b, key).is_some_and(|b| equal(a, b)))
         }
+        (Value::Set(a), Value::Set(b)) => a.len() == b.len() && subset(a, b),
         _ => numbers_equal(a, b),
     }
 }
@@ -242,8 +278,9 @@ pub(crate) fn identity(value: &Value<'_>) -> String {
             let parts: Vec<String> = items.iter().map(identity).collect();
             format!("t{parts:?}")
         }
+        Value::Opaque(printed) => format!("o{printed}"),
         // Not hashable; never asked for.
-        Value::Dict(_) => "d".to_owned(),
+        Value::Dict(_) | Value::Set(_) => "d".to_owned(),
     }
 }
 
@@ -264,10 +301,10 @@ pub(crate) fn truthy(value: &Value<'_>) -> bool {
         Value::Bool(bool) => *bool,
         Value::Int(int) => *int != 0,
         Value::Float(_) | Value::Complex(..) => !equal(value, &Value::Int(0)),
-        Value::BigInt(_) | Value::Ellipsis => true,
+        Value::BigInt(_) | Value::Ellipsis | Value::Opaque(_) => true,
         Value::Bytes(bytes) => !bytes.is_empty(),
         Value::Str(text) => !text.is_empty(),
-        Value::List(items) | Value::Tuple(items) => !items.is_empty(),
+        Value::List(items) | Value::Tuple(items) | Value::Set(items) => !items.is_empty(),
         Value::Dict(entries) => !entries.is_empty(),
     }
 }
