@@ -7,18 +7,36 @@
 const ALIASES: &str = include_str!("../../../data/unicode/name-aliases.txt");
 
 /// Names that are computed are compared with regard to case.
-const COMPUTED: [&str; 2] = ["HANGUL SYLLABLE ", "CJK UNIFIED IDEOGRAPH-"];
+const SYLLABLE: &str = "HANGUL SYLLABLE ";
+const IDEOGRAPH: &str = "CJK UNIFIED IDEOGRAPH-";
 
 /// The character of a name or alias.
 pub(super) fn character(name: &str) -> Option<char> {
-    named(name).or_else(|| aliased(name))
+    match name.strip_prefix(IDEOGRAPH) {
+        Some(code) => ideograph(code),
+        None => named(name).or_else(|| aliased(name)),
+    }
+}
+
+fn own_name(c: char) -> Option<String> {
+    unicode_names2::name(c).map(|name| name.to_string())
+}
+
+/// The ideograph of a code, which has four or five digits, a leading zero too.
+fn ideograph(code: &str) -> Option<char> {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+    if !matches!(code.len(), 4 | 5) || !code.bytes().all(digit) {
+        return None;
+    }
+    let c = char::from_u32(u32::from_str_radix(code, 16).ok()?)?;
+    own_name(c)?.starts_with(IDEOGRAPH).then_some(c)
 }
 
 fn named(name: &str) -> Option<char> {
     // The lookup is loose: what it finds must have the very name.
     let found = unicode_names2::character(name)?;
-    let own = unicode_names2::name(found)?.to_string();
-    let same = match COMPUTED.iter().any(|prefix| own.starts_with(prefix)) {
+    let own = own_name(found)?;
+    let same = match own.starts_with(SYLLABLE) || own.starts_with(IDEOGRAPH) {
         true => own == name,
         false => own.eq_ignore_ascii_case(name),
     };
@@ -55,7 +73,10 @@ mod tests {
         assert_eq!(character("HANGUL SYLLABLE GA"), Some('가'));
         assert_eq!(character("hangul syllable ga"), None);
         assert_eq!(character("CJK UNIFIED IDEOGRAPH-4E00"), Some('一'));
+        assert_eq!(character("CJK UNIFIED IDEOGRAPH-04E00"), Some('一'));
         assert_eq!(character("CJK UNIFIED IDEOGRAPH-4e00"), None);
+        assert_eq!(character("CJK UNIFIED IDEOGRAPH-+E00"), None);
+        assert_eq!(character("CJK UNIFIED IDEOGRAPH-F900"), None);
         assert_eq!(character("LATIN SMALL LETTER ſ"), None);
     }
 }
