@@ -121,7 +121,7 @@ impl<'b, 'a> Evaluator<'b, 'a> {
             Other::Comprehension(comprehension) => self.comprehension(comprehension),
             Other::Walrus(name, value) => {
                 let value = self.value(value)?;
-                self.scope.assign(name, value.clone());
+                self.scope.assign(name.clone(), value.clone());
                 Ok(value)
             }
             Other::Await(_) | Other::Yield(_) | Other::YieldFrom(_) => Err(Reject),

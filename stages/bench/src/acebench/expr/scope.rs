@@ -28,7 +28,7 @@ impl<'a> Scope<'a> {
     }
 
     /// What `:=` does.
-    pub(super) fn assign(&mut self, name: &Cow<'a, str>, value: Value<'a>) {
+    pub(super) fn assign(&mut self, name: Cow<'a, str>, value: Value<'a>) {
         let names = match self.loops.is_empty() {
             true => &mut self.own,
             false => &mut self.global,
@@ -42,10 +42,10 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn bind<'a>(names: &mut Names<'a>, name: &Cow<'a, str>, value: Value<'a>) {
-    match names.iter_mut().find(|(known, _)| known == name) {
+fn bind<'a>(names: &mut Names<'a>, name: Cow<'a, str>, value: Value<'a>) {
+    match names.iter_mut().find(|(known, _)| *known == name) {
         Some((_, known)) => *known = value,
-        None => names.push((name.clone(), value)),
+        None => names.push((name, value)),
     }
 }
 
@@ -112,7 +112,7 @@ impl<'a> Evaluator<'_, 'a> {
         let targets = match target {
             Expr::Name(name) => {
                 let names = self.scope.loops.last_mut().ok_or(Reject)?;
-                bind(names, name, value);
+                bind(names, name.clone(), value);
                 return Ok(());
             }
             Expr::Tuple(targets) | Expr::List(targets) => targets,
