@@ -21,6 +21,9 @@ use super::{Expr, Lambda, Other, Reject, UnaryOp, parse, unparse};
 /// Trees higher than this have no value: Python prints the tree before it evaluates it, and gives up.
 const MAX_HEIGHT: u32 = 320;
 
+/// What the budget pays for a step of a loop, which takes the time of some bytes.
+pub(super) const STEP: u64 = 64;
+
 pub(super) type Evaluated<'a> = Result<Value<'a>, Reject>;
 
 /// Evaluates; anything without a value (an unknown name, a call, a type error, a division by zero) is an error.
@@ -60,7 +63,7 @@ impl<'b, 'a> Evaluator<'b, 'a> {
         self.height -= 1;
         if self.scope.repeats() {
             // What is written once may be built any number of times.
-            self.budget.spend(1 + ops::size(&value))?;
+            self.budget.spend(STEP + ops::size(&value))?;
         }
         Ok(value)
     }
@@ -166,7 +169,7 @@ impl<'b, 'a> Evaluator<'b, 'a> {
 
     /// What walking a value gives.
     pub(super) fn iterated(&mut self, value: Value<'a>) -> Result<Vec<Value<'a>>, Reject> {
-        self.budget.spend(ops::size(&value))?;
+        self.budget.spend(2 * ops::size(&value))?;
         Ok(match value {
             Value::List(items) | Value::Tuple(items) => items,
             Value::Set(items) => walking_order(&items).into_iter().cloned().collect(),
@@ -175,10 +178,11 @@ impl<'b, 'a> Evaluator<'b, 'a> {
                 .into_iter()
                 .map(|b| Value::Int(i64::from(b)))
                 .collect(),
-            Value::Str(text) => text
-                .chars()
-                .map(|c| Value::Str(c.to_string().into()))
-                .collect(),
+            Value::Str(text) => {
+                self.budget.spend(STEP * text.len() as u64)?;
+                let chars = text.chars().map(|c| Value::Str(c.to_string().into()));
+                chars.collect()
+            }
             _ => return Err(Reject),
         })
     }

@@ -104,20 +104,19 @@ fn join<'a>(left: &Value<'a>, right: &Value<'a>, budget: &mut Budget) -> Option<
     Some(budget.spend(size(&joined)).map(|()| joined))
 }
 
-/// Everything that copying a value would copy.
+/// Everything that copying a value would copy, in bytes or so.
 pub(super) fn size(value: &Value<'_>) -> u64 {
+    /// What an item costs beside what it holds.
+    const ITEM: u64 = 8;
     match value {
-        Value::Str(text) => text.len() as u64,
-        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::Str(text) => text.len() as u64 + 1,
+        Value::Bytes(bytes) => bytes.len() as u64 + 1,
         Value::List(items) | Value::Tuple(items) | Value::Set(items) => {
-            items.iter().map(size).sum::<u64>() + 1
+            items.iter().map(|item| ITEM + size(item)).sum::<u64>() + 1
         }
         Value::Dict(entries) => {
-            entries
-                .iter()
-                .map(|(key, value)| size(key) + size(value))
-                .sum::<u64>()
-                + 1
+            let entry = |(key, value): &(Value<'_>, Value<'_>)| 2 * ITEM + size(key) + size(value);
+            entries.iter().map(entry).sum::<u64>() + 1
         }
         Value::BigInt(int) => int.bits() / 8 + 1,
         _ => 1,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::eval::{Evaluated, Evaluator};
+use super::eval::{Evaluated, Evaluator, STEP};
 use super::set::build_set;
 use super::value::{Value, build_dict, truthy};
 use super::{Comprehension, Expr, Loop, Reject, Shape};
@@ -86,7 +86,7 @@ impl<'a> Evaluator<'_, 'a> {
         built: &mut Vec<(Value<'a>, Value<'a>)>,
     ) -> Result<(), Reject> {
         'items: for item in items {
-            self.budget.spend(1)?;
+            self.budget.spend(STEP)?;
             self.bind(&each.target, item)?;
             for condition in &each.conditions {
                 if !truthy(&self.value(condition)?) {
