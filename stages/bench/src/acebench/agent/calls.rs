@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::acebench::calls::{CallValue, NestedCalls, Resolver};
-use crate::acebench::expr::{Expr, Reject, Value, parse, write_repr, write_str};
+use crate::acebench::expr::{Expr, Reject, Value, is_keyword, parse, write_repr, write_str};
 
 /// A call as the official program would run it.
 ///
@@ -36,6 +36,9 @@ pub(super) fn read_message(message: &str, elements: Elements) -> Result<Vec<Agen
     let text = message.strip_prefix(' ').unwrap_or(message);
     // Missing brackets are added and then cut off again with any others.
     let text = text.trim_matches(['[', ']', '\'']);
+    if ends_indented(text) {
+        return Err(Reject);
+    }
     let found = match parse(text)? {
         call @ Expr::Call(_) => vec![call],
         Expr::Tuple(items) | Expr::List(items) => items,
@@ -53,6 +56,18 @@ pub(super) fn read_message(message: &str, elements: Elements) -> Result<Vec<Agen
     calls.iter().map(AgentCall::new).collect()
 }
 
+/// Whether the text ends in a line of blanks without a line end. Python takes it for an indented line, which
+/// no expression has; a list's own brackets would hide it, but they were cut off.
+fn ends_indented(text: &str) -> bool {
+    let Some(end) = text.rfind(['\n', '\r']) else {
+        return false;
+    };
+    let last = &text[end + 1..];
+    // A form feed begins the line anew.
+    let last = last.rsplit('\x0c').next().unwrap_or(last);
+    !last.is_empty() && last.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
+}
+
 impl AgentCall {
     fn new(call: &CallValue<'_>) -> Result<Self, Reject> {
         static METHOD: LazyLock<Regex> =
@@ -64,9 +79,9 @@ impl AgentCall {
             printed.push_str(name.as_deref().unwrap_or("None"));
             printed.push('=');
             print_argument(&mut printed, value)?;
-            match (name, &mut arguments) {
-                (Some(name), Some(arguments)) if reads_back(value) => {
-                    arguments.push((name.to_string(), owned(value)));
+            match (name, &mut arguments, read_back(value)) {
+                (Some(name), Some(arguments), Some(value)) => {
+                    arguments.push((name.to_string(), value));
                 }
                 _ => arguments = None,
             }
@@ -103,10 +118,34 @@ fn print_argument(out: &mut String, value: &Value<'_>) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Whether the printed value evaluates to itself: a map was printed as a call of nothing that exists, and
-/// infinity and NaN are names of nothing.
-fn reads_back(value: &Value<'_>) -> bool {
-    !matches!(value, Value::Dict(_)) && finite(value)
+/// What the printed value evaluates to. A map was printed as a call, of a name that nothing has unless it is
+/// `dict`; infinity and NaN are names of nothing.
+fn read_back(value: &Value<'_>) -> Option<Value<'static>> {
+    let Value::Dict(entries) = value else {
+        return finite(value).then(|| owned(value));
+    };
+    let Some((name, Value::Dict(arguments))) = entries.first() else {
+        return None;
+    };
+    if name.as_str() != Some("dict") {
+        return None;
+    }
+    let arguments = arguments.iter().map(|(key, value)| {
+        let key = key.as_str().filter(|key| is_argument_name(key))?;
+        Some((Value::Str(key.to_owned().into()), read_back(value)?))
+    });
+    arguments.collect::<Option<_>>().map(Value::Dict)
+}
+
+/// Whether a text can stand before the `=` of a keyword argument and is passed on as it is.
+fn is_argument_name(text: &str) -> bool {
+    !is_keyword(text)
+        && text.is_ascii()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
 }
 
 fn finite(value: &Value<'_>) -> bool {
@@ -121,6 +160,16 @@ fn finite(value: &Value<'_>) -> bool {
     }
 }
 
+/// A complex number is printed as a sum, in which a zero part loses its sign, or as the negative of its
+/// imaginary part, in which the real part gains one.
+fn complex_read_back(re: f64, im: f64) -> (f64, f64) {
+    let unsigned = |part: f64| part + 0.0;
+    if re.to_bits() == 0 && im.is_sign_negative() {
+        return (-0.0, im);
+    }
+    (unsigned(re), unsigned(im))
+}
+
 fn owned(value: &Value<'_>) -> Value<'static> {
     match value {
         Value::None => Value::None,
@@ -128,7 +177,10 @@ fn owned(value: &Value<'_>) -> Value<'static> {
         Value::Int(int) => Value::Int(*int),
         Value::BigInt(int) => Value::BigInt(int.clone()),
         Value::Float(float) => Value::Float(*float),
-        Value::Complex(re, im) => Value::Complex(*re, *im),
+        Value::Complex(re, im) => {
+            let (re, im) = complex_read_back(*re, *im);
+            Value::Complex(re, im)
+        }
         Value::Bytes(bytes) => Value::Bytes(bytes.clone()),
         Value::Str(text) => Value::Str(text.to_string().into()),
         Value::List(items) => Value::List(items.iter().map(owned).collect()),

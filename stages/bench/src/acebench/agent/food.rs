@@ -75,6 +75,14 @@ impl Food {
         })
     }
 
+    /// Brings the list of an answer up to date.
+    pub(super) fn refresh(&self, method: &str, answer: &mut Value<'static>) {
+        if method == "view_logged_in_users" && get(answer, "logged_in_users").is_ok() {
+            let users = Value::List(self.logged_in_users.clone());
+            set(answer, "logged_in_users", users);
+        }
+    }
+
     fn user(&self, name: &Value<'static>) -> Result<Option<&Value<'static>>, Raised> {
         let name = key(name)?;
         match &self.users {

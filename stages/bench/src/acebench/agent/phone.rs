@@ -1,5 +1,7 @@
 //! The phone: its switches, messages and reminders.
 
+use std::collections::BTreeMap;
+
 use starling_text::json;
 
 use super::python::{
@@ -276,6 +278,8 @@ pub(super) struct Reminders {
     lang: Lang,
     switches: Switches,
     pub(super) list: Vec<(i64, Value<'static>)>,
+    /// Records that were deleted, by their own number: an answer may still hold one.
+    deleted: BTreeMap<i64, Value<'static>>,
     last: i64,
 }
 
@@ -287,6 +291,22 @@ impl Reminders {
             switches: Switches::new(config),
             last: list.len() as i64,
             list,
+            deleted: BTreeMap::new(),
+        }
+    }
+
+    /// Brings the record of an answer up to date.
+    pub(super) fn refresh(&self, method: &str, answer: &mut Value<'static>) {
+        if method != "view_reminder_by_title" {
+            return;
+        }
+        let Some(number) = get(answer, "reminder").ok().and_then(number) else {
+            return;
+        };
+        let mut listed = self.list.iter().map(|(_, reminder)| reminder);
+        let listed = listed.find(|reminder| self::number(reminder) == Some(number));
+        if let Some(reminder) = listed.or_else(|| self.deleted.get(&number)) {
+            set(answer, "reminder", reminder.clone());
         }
     }
 
@@ -371,7 +391,10 @@ impl Reminders {
         let Some(place) = self.place(id)? else {
             return start.refuse("reminder_unknown");
         };
-        self.list.remove(place);
+        let (_, reminder) = self.list.remove(place);
+        if let Some(number) = number(&reminder) {
+            self.deleted.insert(number, reminder);
+        }
         start.answer(true, "reminder_deleted", &[id])
     }
 
@@ -408,5 +431,13 @@ impl Reminders {
             }
         }
         start.refuse("no_reminder_match")
+    }
+}
+
+/// The number that a reminder bears itself, which is not the one that it is deleted by.
+fn number(reminder: &Value<'static>) -> Option<i64> {
+    match get(reminder, "reminder_id") {
+        Ok(Value::Int(number)) => Some(*number),
+        _ => None,
     }
 }

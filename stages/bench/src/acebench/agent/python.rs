@@ -2,7 +2,9 @@
 
 use starling_text::json;
 
-use crate::acebench::expr::{BinaryOp, Budget, Kind, Value, arithmetic, equal, lookup, write_str};
+use crate::acebench::expr::{
+    BinaryOp, Budget, Kind, Value, arithmetic, equal, join_surrogates, lookup, write_str,
+};
 
 /// An exception and its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +205,7 @@ pub(super) fn to_json(value: &Value<'_>) -> Option<json::Value> {
         Value::Int(int) => json::Value::Int(*int),
         Value::BigInt(int) => json::Value::BigInt(int.clone()),
         Value::Float(float) => json::Value::Float(*float),
-        Value::Str(text) => json::Value::Str(text.to_string()),
+        Value::Str(text) => json::Value::Str(join_surrogates(text).into_owned()),
         Value::List(items) | Value::Tuple(items) => {
             json::Value::List(items.iter().map(to_json).collect::<Option<_>>()?)
         }
@@ -227,7 +229,8 @@ fn json_key(key: &Value<'_>) -> Option<String> {
     match key {
         Value::Bool(bool) => out.push_str(if *bool { "true" } else { "false" }),
         Value::None => out.push_str("null"),
-        Value::Str(_) | Value::Int(_) | Value::BigInt(_) | Value::Float(_) => {
+        Value::Str(text) => out.push_str(&join_surrogates(text)),
+        Value::Int(_) | Value::BigInt(_) | Value::Float(_) => {
             write_str(&mut out, key).ok()?;
         }
         _ => return None,

@@ -2,10 +2,9 @@
 
 use super::python::{
     Given, Raised, Returned, bind, bind_all, calculate, dict, get, greater, has, key, set, text,
-    type_name,
 };
 use super::start::Start;
-use crate::acebench::expr::{BinaryOp, Kind, Value, equal, lookup, truthy};
+use crate::acebench::expr::{BinaryOp, Value, equal, lookup, truthy};
 
 /// The back end's clock: 14 July 2024, six in the morning, in the timetable's writing.
 const NOW: &str = "2024-07-14 06:00:00";
@@ -61,7 +60,7 @@ impl Travel {
             )
             .and_then(|[level, cabin, count]| baggage_fee(start, &level, &cabin, &count)),
             "update_balance" => bind_all(&name, ["user", "payment_method", "amount"], given)
-                .and_then(|[user, method, _]| not_a_user(&user, &method)),
+                .and_then(|[user, method, amount]| covers(&user, &method, &amount)),
             "reserve_flight" => bind_all(
                 &name,
                 [
@@ -93,15 +92,64 @@ impl Travel {
                 .and_then(|[user, reservation, reason]| {
                     self.cancel(start, &user, &reservation, &reason)
                 }),
-            // Both want a record, which no argument can be.
-            "process_refund" => bind_all(&name, ["user", "amount"], given)
-                .and_then(|[user, _]| get(&user, "cash_balance").cloned()),
+            "process_refund" => {
+                bind_all(&name, ["user", "amount"], given).and_then(|[user, amount]| {
+                    calculate(BinaryOp::Add, get(&user, "cash_balance")?, &amount)?;
+                    get(&user, "user_name").map(|_| Value::None)
+                })
+            }
             "calculate_price_difference" => {
                 bind_all(&name, ["flight", "old_cabin", "new_cabin"], given)
-                    .and_then(|[flight, _, _]| get(&flight, "economy_price").cloned())
+                    .and_then(|[flight, old, new]| price_difference(start, &flight, &old, &new))
             }
             _ => return None,
         })
+    }
+
+    /// Brings the flights and the user of an answer up to date.
+    pub(super) fn refresh(&self, method: &str, answer: &mut Value<'static>) {
+        let parts: &[&str] = match method {
+            "authenticate_user" => return self.refresh_user(answer),
+            "get_reservation_details" => &["flight_info"],
+            "find_transfer_flights" => &["first_leg", "second_leg"],
+            _ => return,
+        };
+        let Value::List(records) = answer else { return };
+        for record in records {
+            for part in parts {
+                let known = get(record, part)
+                    .ok()
+                    .and_then(|flight| self.same_flight(flight));
+                if let Some(flight) = known {
+                    set(record, part, flight.clone());
+                }
+            }
+        }
+    }
+
+    fn refresh_user(&self, user: &mut Value<'static>) {
+        let Value::Dict(users) = &self.users else {
+            return;
+        };
+        let Ok(name) = get(user, "user_name").cloned() else {
+            return;
+        };
+        if let Some((_, known)) = users
+            .iter()
+            .find(|(_, known)| has(known, "user_name", &name))
+        {
+            *user = known.clone();
+        }
+    }
+
+    /// The flight of the timetable that a copy was taken of. Two may share a number, on different days.
+    fn same_flight(&self, copy: &Value<'static>) -> Option<&Value<'static>> {
+        let same = |flight: &&Value<'static>, name: &str| {
+            get(copy, name).is_ok_and(|value| has(flight, name, value))
+        };
+        self.flights
+            .iter()
+            .find(|flight| same(flight, "flight_no") && same(flight, "depart_time"))
     }
 
     fn user(&self, id: &Value<'static>) -> Result<Option<&Value<'static>>, Raised> {
@@ -347,15 +395,8 @@ impl Travel {
         payment: &Value<'static>,
     ) -> Result<Option<String>, Raised> {
         let zero = Value::Int(0);
-        let known_price = |cabin: &Value<'static>| -> Returned {
-            let cabin = key(cabin)?;
-            match known_cabin(start, cabin) {
-                true => price(start, flight, cabin).cloned(),
-                false => Ok(Value::Int(0)),
-            }
-        };
-        let old = known_price(get(&self.reservations[place], "cabin")?)?;
-        let difference = calculate(BinaryOp::Sub, &known_price(&cabin)?, &old)?;
+        let old = get(&self.reservations[place], "cabin")?;
+        let difference = price_difference(start, flight, old, &cabin)?;
         set(&mut self.reservations[place], "cabin", cabin);
         let negative = calculate(BinaryOp::Sub, &zero, &difference)?;
         if greater(&difference, &zero)? {
@@ -552,24 +593,41 @@ fn baggage_fee(
     }
 }
 
-/// `max(0, count - free) * 50`.
+/// `max(count - free, 0) * 50`; a count that is a float stays one where nothing is to pay.
 fn fee(count: &Value<'static>, free: i64) -> Returned {
     let extra = calculate(BinaryOp::Sub, count, &Value::Int(free))?;
-    let extra = if greater(&extra, &Value::Int(0))? {
-        extra
-    } else {
+    let extra = if greater(&Value::Int(0), &extra)? {
         Value::Int(0)
+    } else {
+        extra
     };
     calculate(BinaryOp::Mul, &extra, &Value::Int(BAG))
 }
 
-/// The balance helper called from outside: a record cannot be given, so it works only where it looks at none.
-fn not_a_user(user: &Value<'static>, method: &Value<'static>) -> Returned {
-    match method.as_str() {
-        Some("cash" | "bank") if user.kind() != Kind::Dict => Err(Raised(format!(
-            "'{}' object is not subscriptable",
-            type_name(user)
-        ))),
-        _ => Ok(Value::Bool(true)),
-    }
+/// What the second of two cabins costs more; a cabin that is none costs nothing.
+fn price_difference(
+    start: &Start,
+    flight: &Value<'static>,
+    old: &Value<'static>,
+    new: &Value<'static>,
+) -> Returned {
+    get(flight, "economy_price").and_then(|_| get(flight, "business_price"))?;
+    let known_price = |cabin: &Value<'static>| match known_cabin(start, key(cabin)?) {
+        true => price(start, flight, cabin).cloned(),
+        false => Ok(Value::Int(0)),
+    };
+    let old = known_price(old)?;
+    calculate(BinaryOp::Sub, &known_price(new)?, &old)
+}
+
+/// The balance helper called from outside, on a record that was written into the call: whether its balance
+/// covers the amount. With a payment method that is none it looks at nothing and is content.
+fn covers(user: &Value<'static>, method: &Value<'static>, amount: &Value<'static>) -> Returned {
+    let name = match method.as_str() {
+        Some("cash") => "cash_balance",
+        Some("bank") => "bank_balance",
+        _ => return Ok(Value::Bool(true)),
+    };
+    let after = calculate(BinaryOp::Add, get(user, name)?, amount)?;
+    Ok(Value::Bool(!greater(&Value::Int(0), &after)?))
 }

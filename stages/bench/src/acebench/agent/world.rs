@@ -30,6 +30,16 @@ enum BackEnd {
     Travel(Travel),
 }
 
+/// What a call gave. The official program prints it after the last call of the message, and a part of it may
+/// be the back end's own record, which shows what later calls did to it.
+#[derive(Debug, Clone)]
+struct Outcome {
+    /// The back end that gave it.
+    place: usize,
+    method: String,
+    value: Value<'static>,
+}
+
 impl<'s> World<'s> {
     /// Builds the classes with their start data and the entry's switches.
     pub(super) fn new(
@@ -64,32 +74,36 @@ impl<'s> World<'s> {
     /// Runs calls one after the other; an error of one does not stop the next.
     pub(super) fn run_all(&mut self, calls: &[AgentCall]) -> Vec<Json> {
         let mut last = None;
-        let run = |call| match self.run(call, &mut last) {
-            Ok(value) => shown(&value),
+        let results: Vec<_> = calls.iter().map(|call| self.run(call, &mut last)).collect();
+        let show = |result| match result {
+            Ok(outcome) => self.show(outcome),
             Err(Raised(error)) => Json::Str(format!("{ERROR}: {error}")),
         };
-        calls.iter().map(run).collect()
+        results.into_iter().map(show).collect()
     }
 
     /// Runs calls until one raises. The official program then answers with a text that it forgets to fill
     /// in, letter by letter.
     pub(super) fn run_until_error(&mut self, calls: &[AgentCall]) -> Result<Vec<Json>, Vec<Json>> {
         let mut last = None;
-        let results = calls
-            .iter()
-            .map(|call| self.run(call, &mut last).map(|value| shown(&value)));
-        results.collect::<Result<_, _>>().map_err(|_| {
+        let results = calls.iter().map(|call| self.run(call, &mut last));
+        let results: Vec<Outcome> = results.collect::<Result<_, _>>().map_err(|_| {
             let letters = format!("{ERROR}: {{str(e)}}");
-            letters.chars().map(|c| Json::Str(c.to_string())).collect()
-        })
+            let letters = letters.chars().map(|c| Json::Str(c.to_string()));
+            letters.collect::<Vec<_>>()
+        })?;
+        Ok(results
+            .into_iter()
+            .map(|outcome| self.show(outcome))
+            .collect())
     }
 
     /// Runs one call on every back end that has the method. A method that none has runs nothing, and the
     /// result before it is given again.
-    fn run(&mut self, call: &AgentCall, last: &mut Option<Value<'static>>) -> Returned {
+    fn run(&mut self, call: &AgentCall, last: &mut Option<Outcome>) -> Result<Outcome, Raised> {
         let start = self.start;
         if let Some((name, whole)) = &call.method {
-            for (_, back_end) in &mut self.classes {
+            for (place, (_, back_end)) in self.classes.iter_mut().enumerate() {
                 let arguments = call.arguments.as_deref().filter(|_| *whole);
                 // Without arguments it is only asked whether the method exists, on a copy.
                 let result = match arguments {
@@ -100,13 +114,26 @@ impl<'s> World<'s> {
                         .map(|_| Err(Raised(format!("name '{name}' is not defined")))),
                 };
                 if let Some(result) = result {
-                    *last = Some(result?);
+                    let (method, value) = (name.clone(), result?);
+                    *last = Some(Outcome {
+                        place,
+                        method,
+                        value,
+                    });
                 }
             }
         }
         last.clone().ok_or_else(|| {
             Raised("cannot access local variable 'func_call_result' where it is not associated with a value".to_owned())
         })
+    }
+
+    /// A result as the model sees it once all calls of its message have run.
+    fn show(&self, mut outcome: Outcome) -> Json {
+        if let Some((_, back_end)) = self.classes.get(outcome.place) {
+            back_end.refresh(&outcome.method, &mut outcome.value);
+        }
+        shown(&outcome.value)
     }
 
     /// The saved attributes of every class, in the order of the classes.
@@ -139,6 +166,16 @@ impl BackEnd {
             Self::Reminders(reminders) => reminders.call(start, method, given),
             Self::Food(food) => food.call(start, method, given),
             Self::Travel(travel) => travel.call(start, method, given),
+        }
+    }
+
+    /// Brings those parts of a result up to date that are the back end's own records.
+    fn refresh(&self, method: &str, value: &mut Value<'static>) {
+        match self {
+            Self::Base(_) | Self::Messages(_) => {}
+            Self::Reminders(reminders) => reminders.refresh(method, value),
+            Self::Food(food) => food.refresh(method, value),
+            Self::Travel(travel) => travel.refresh(method, value),
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) use ops::binary as arithmetic;
 pub(crate) use parse::{Parser, is_keyword, parse};
 pub(crate) use print::{write_repr, write_str};
 pub(crate) use unparse::unparse;
-pub(crate) use value::{Kind, Value, build_dict, compare, equal, lookup, truthy};
+pub(crate) use value::{Kind, Value, build_dict, compare, equal, join_surrogates, lookup, truthy};
 
 /// The text is not a Python expression, or has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -157,6 +157,32 @@ pub(crate) fn surrogate(code: u32) -> char {
 /// Where the stand-ins of [`surrogate`] begin.
 pub(crate) const SURROGATES: u32 = 0x10_f800;
 
+/// The text after a way through JSON, where two halves of a character that were written apart become the
+/// character.
+pub(crate) fn join_surrogates(text: &str) -> Cow<'_, str> {
+    let half = |c: char| u32::from(c).checked_sub(SURROGATES).filter(|c| *c < 0x800);
+    if !text.chars().any(|c| half(c).is_some()) {
+        return Cow::Borrowed(text);
+    }
+    let mut joined = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let high = half(c).filter(|high| *high < 0x400);
+        let low = chars
+            .peek()
+            .and_then(|next| half(*next))
+            .filter(|low| *low >= 0x400);
+        let whole = high
+            .zip(low)
+            .and_then(|(high, low)| char::from_u32(0x1_0000 + (high << 10) + (low - 0x400)));
+        joined.push(whole.unwrap_or(c));
+        if whole.is_some() {
+            chars.next();
+        }
+    }
+    Cow::Owned(joined)
+}
+
 /// `a == b`.
 pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> bool {
     match (a, b) {
