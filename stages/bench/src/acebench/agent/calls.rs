@@ -36,9 +36,6 @@ pub(super) fn read_message(message: &str, elements: Elements) -> Result<Vec<Agen
     let text = message.strip_prefix(' ').unwrap_or(message);
     // Missing brackets are added and then cut off again with any others.
     let text = text.trim_matches(['[', ']', '\'']);
-    if ends_indented(text) {
-        return Err(Reject);
-    }
     let found = match parse(text)? {
         call @ Expr::Call(_) => vec![call],
         Expr::Tuple(items) | Expr::List(items) => items,
@@ -54,18 +51,6 @@ pub(super) fn read_message(message: &str, elements: Elements) -> Result<Vec<Agen
         }
     }
     calls.iter().map(AgentCall::new).collect()
-}
-
-/// Whether the text ends in a line of blanks without a line end. Python takes it for an indented line, which
-/// no expression has; a list's own brackets would hide it, but they were cut off.
-fn ends_indented(text: &str) -> bool {
-    let Some(end) = text.rfind(['\n', '\r']) else {
-        return false;
-    };
-    let last = &text[end + 1..];
-    // A form feed begins the line anew.
-    let last = last.rsplit('\x0c').next().unwrap_or(last);
-    !last.is_empty() && last.bytes().all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 impl AgentCall {

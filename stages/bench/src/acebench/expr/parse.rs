@@ -171,34 +171,57 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Skips empty and comment lines; an indented first line is an error.
+    /// At the start of a line, skips empty and comment lines; an indented line is an error, also a last one
+    /// of blanks alone.
     fn skip_blank_lines(&mut self) -> Result<(), Reject> {
         loop {
-            let mut column = 0;
-            while let Some(byte @ (b' ' | b'\t' | 0x0c)) = self.byte(0) {
-                column = if byte == 0x0c { 0 } else { column + 1 };
-                self.pos += 1;
-            }
-            if self.byte(0) == Some(b'#') {
+            let indented = self.indentation()? > 0;
+            let comment = self.byte(0) == Some(b'#');
+            if comment {
                 self.skip_comment();
             }
             match self.line_end(0) {
                 Some(length) => self.pos += length,
-                None if column > 0 => return Err(Reject),
+                None if indented && !comment => return Err(Reject),
                 None => return Ok(()),
             }
         }
     }
 
+    /// Skips the blanks that a line begins with and gives their column. It may be continued on the next line,
+    /// where blanks count unless there were some before.
+    fn indentation(&mut self) -> Result<u32, Reject> {
+        let (mut column, mut before) = (0, 0);
+        while let Some(byte @ (b' ' | b'\t' | 0x0c | b'\\')) = self.byte(0) {
+            if byte == b'\\' {
+                let length = self.line_end(1).ok_or(Reject)?;
+                if self.pos + 1 + length == self.text.len() {
+                    return Err(Reject);
+                }
+                before = if before > 0 { before } else { column };
+                self.pos += length;
+            }
+            column = match byte {
+                b'\\' => column,
+                0x0c => 0,
+                _ => column + 1,
+            };
+            self.pos += 1;
+        }
+        Ok(if before > 0 { before } else { column })
+    }
+
     /// Nothing but blank lines and comments may follow.
     fn end(&mut self) -> Result<(), Reject> {
-        loop {
-            self.skip();
-            match self.line_end(0) {
-                Some(length) => self.pos += length,
-                None if self.pos == self.text.len() => return Ok(()),
-                None => return Err(Reject),
-            }
+        self.skip();
+        if let Some(length) = self.line_end(0) {
+            self.pos += length;
+            self.skip_blank_lines()?;
+        }
+        if self.pos == self.text.len() {
+            Ok(())
+        } else {
+            Err(Reject)
         }
     }
 
