@@ -243,3 +243,33 @@ fn a_saved_entry_is_compared_where_it_has_exactly_the_classes_of_the_reference()
     assert!(end(r#"[{}, {"BaseAPI": {"wifi": false}}]"#));
     assert!(!end(r#"[{"FoodPlatform": {"other": 1}}, {"BaseApi": {}}]"#));
 }
+
+#[test]
+fn nesting_without_end_gets_an_answer() {
+    let dataset = dataset(Lang::En);
+    let item = dataset.get("agent_multi_step_17").expect("a known id");
+    let mut driver = MultiStep::new(&dataset, item).expect("a multi-step entry");
+    let forms = [
+        ("lambda: ", ""),
+        ("lambda x=", ": 1"),
+        ("(yield ", ")"),
+        ("(yield from ", ")"),
+        ("(x := ", ")"),
+        ("(await x).y(", ")"),
+        ("[x for x in ", "]"),
+        ("[x for x in y if ", "]"),
+        ("{1: ", " for x in y}"),
+        ("x[", "]"),
+        ("x[*", "]"),
+        ("dict(a=", ")"),
+        ("not ", ""),
+        ("1 ** ", ""),
+    ];
+    for (open, close) in forms {
+        for depth in [150, 380, 10_000] {
+            let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            driver.run(&format!("[view_reminder_by_title(title=f({nested}))]"));
+            driver.run(&format!("[view_reminder_by_title(title={nested})]"));
+        }
+    }
+}
