@@ -106,8 +106,8 @@ fn join<'a>(left: &Value<'a>, right: &Value<'a>, budget: &mut Budget) -> Option<
 
 /// Everything that copying a value would copy, in bytes or so.
 pub(super) fn size(value: &Value<'_>) -> u64 {
-    /// What an item costs beside what it holds.
-    const ITEM: u64 = 8;
+    /// What an item takes beside what it holds.
+    const ITEM: u64 = 32;
     match value {
         Value::Str(text) => text.len() as u64 + 1,
         Value::Bytes(bytes) => bytes.len() as u64 + 1,
