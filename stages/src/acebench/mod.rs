@@ -35,7 +35,7 @@ pub(crate) struct AcebenchKind;
 impl Stage for AcebenchKind {
     const KIND: &'static str = "acebench";
     /// 1 (2026-11-21): data of August 2025, errata of October 2025.
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "examines a model on ACEBench";
     const CHUNKS: Option<Chunks> = Some(examine::CHUNKS);
     const DEVICES: &'static [&'static str] = device::PLACES;

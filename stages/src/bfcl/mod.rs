@@ -36,7 +36,7 @@ pub(crate) struct BfclKind;
 impl Stage for BfclKind {
     const KIND: &'static str = "bfcl";
     /// 1 (2026-11-21): data of bfcl-eval 2026.3.23.
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "examines a model on the Berkeley Function Calling Leaderboard, version 3";
     const CHUNKS: Option<Chunks> = Some(examine::CHUNKS);
