@@ -9,7 +9,6 @@
 
 use super::budget::Budget;
 use super::compile;
-use super::fstring_eval;
 use super::index::{bound, item, slice};
 use super::ops;
 use super::order::holds;
@@ -119,7 +118,7 @@ impl<'b, 'a> Evaluator<'b, 'a> {
     fn other(&mut self, other: &Other<'a>) -> Evaluated<'a> {
         match other {
             Other::Marked(text) => Ok(Value::Str(text.clone())),
-            Other::Format(pieces) => fstring_eval::format(self, pieces),
+            Other::Format(pieces) => self.format(pieces),
             Other::Lambda(lambda) => self.lambda(lambda),
             Other::Comprehension(comprehension) => self.comprehension(comprehension),
             Other::Walrus(name, value) => {

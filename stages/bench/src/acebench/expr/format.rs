@@ -7,7 +7,7 @@ use num_traits::{FromPrimitive, Signed};
 
 use super::Reject;
 use super::float_text::{Form, Style, float_text};
-use super::ops::{Number, float, number};
+use super::numbers::{Number, float, number};
 use super::print::{write_ascii, write_repr, write_str};
 use super::value::{Value, lookup, surrogate};
 

@@ -5,7 +5,7 @@ use super::Reject;
 use super::digits::decimal;
 use super::float_text::{Form, Style, float_text};
 use super::format::{MAX_WIDTH, ascii_upper};
-use super::ops::{Number, float, number};
+use super::numbers::{Number, float, number};
 use super::print::write_str;
 use super::value::{Value, surrogate};
 

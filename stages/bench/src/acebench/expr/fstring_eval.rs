@@ -6,9 +6,11 @@ use super::print::{write_ascii, write_repr, write_str};
 use super::value::Value;
 use super::{Field, Piece, Reject};
 
-/// Joins texts and formatted fields.
-pub(super) fn format<'a>(evaluator: &mut Evaluator<'_, 'a>, pieces: &[Piece<'a>]) -> Evaluated<'a> {
-    text(evaluator, pieces).map(|text| Value::Str(text.into()))
+impl<'a> Evaluator<'_, 'a> {
+    /// Joins texts and formatted fields.
+    pub(super) fn format(&mut self, pieces: &[Piece<'a>]) -> Evaluated<'a> {
+        text(self, pieces).map(|text| Value::Str(text.into()))
+    }
 }
 
 fn text<'a>(evaluator: &mut Evaluator<'_, 'a>, pieces: &[Piece<'a>]) -> Result<String, Reject> {

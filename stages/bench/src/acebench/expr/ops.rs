@@ -6,6 +6,7 @@ use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 use super::budget::Budget;
 use super::complex::{Complex, complex};
 use super::format::{percent, percent_bytes};
+use super::numbers::{Number, float, int_to_float, number};
 use super::set;
 use super::value::{Value, build_dict, same, truthy};
 use super::{BinaryOp, Reject, UnaryOp};
@@ -14,24 +15,6 @@ use super::{BinaryOp, Reject, UnaryOp};
 const MAX_BITS: u64 = 1 << 18;
 
 type Evaluated<'a> = Result<Value<'a>, Reject>;
-
-/// A number with booleans counted as integers.
-pub(super) enum Number {
-    Int(BigInt),
-    Float(f64),
-    Complex(f64, f64),
-}
-
-pub(super) fn number(value: &Value<'_>) -> Option<Number> {
-    Some(match value {
-        Value::Bool(bool) => Number::Int(BigInt::from(u8::from(*bool))),
-        Value::Int(int) => Number::Int(BigInt::from(*int)),
-        Value::BigInt(int) => Number::Int((**int).clone()),
-        Value::Float(float) => Number::Float(*float),
-        Value::Complex(re, im) => Number::Complex(*re, *im),
-        _ => return None,
-    })
-}
 
 pub(super) fn unary<'a>(op: UnaryOp, operand: &Value<'a>) -> Evaluated<'a> {
     if op == UnaryOp::Not {
@@ -197,25 +180,12 @@ fn arithmetic<'a>(
     }
 }
 
-/// `float(number)`; an integer beyond all floats is an error.
-pub(super) fn float(number: &Number) -> Result<f64, Reject> {
-    match number {
-        Number::Int(int) => int_to_float(int),
-        Number::Float(float) => Ok(*float),
-        Number::Complex(..) => Err(Reject),
-    }
-}
-
 /// Real and imaginary part.
 fn parts(number: &Number) -> Result<Complex, Reject> {
     match number {
         Number::Complex(re, im) => Ok((*re, *im)),
         real => float(real).map(|re| (re, 0.0)),
     }
-}
-
-fn int_to_float(int: &BigInt) -> Result<f64, Reject> {
-    int.to_f64().filter(|float| float.is_finite()).ok_or(Reject)
 }
 
 fn integers<'a>(op: BinaryOp, a: &BigInt, b: &BigInt) -> Evaluated<'a> {

@@ -1,8 +1,7 @@
 //! Comparisons.
 
 use super::index::small_index;
-use super::set::{self, subset};
-use super::value::{Value, compare, equal, lookup};
+use super::value::{Value, compare, equal, has_item, lookup, subset};
 use super::{CompareOp, Reject};
 
 /// `left op right`.
@@ -70,7 +69,7 @@ fn contains(container: &Value<'_>, item: &Value<'_>) -> Result<bool, Reject> {
         (Value::Dict(entries), _) if item.hashable() => Ok(lookup(entries, item).is_some()),
         // A set stands for the frozen set that no set here holds.
         (Value::Set(_), Value::Set(_)) => Ok(false),
-        (Value::Set(items), _) if item.hashable() => Ok(set::holds(items, item)),
+        (Value::Set(items), _) if item.hashable() => Ok(has_item(items, item)),
         (Value::Str(text), Value::Str(part)) => Ok(text.contains(&**part)),
         (Value::Bytes(bytes), Value::Bytes(part)) => {
             Ok(memchr::memmem::find(bytes, part).is_some())

@@ -3,8 +3,8 @@
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, ToPrimitive};
 
-use super::ops::{Number, number};
-use super::value::{Value, build_dict, equal, same};
+use super::numbers::{Number, number};
+use super::value::{Value, build_dict, has_item, same};
 use super::{BinaryOp, Budget, Reject};
 
 type Evaluated<'a> = Result<Value<'a>, Reject>;
@@ -17,15 +17,6 @@ pub(super) fn build_set<'a>(items: impl Iterator<Item = Value<'a>>) -> Evaluated
     ))
 }
 
-/// Whether every item of `a` is in `b`.
-pub(super) fn subset(a: &[Value<'_>], b: &[Value<'_>]) -> bool {
-    a.iter().all(|item| holds(b, item))
-}
-
-pub(super) fn holds(set: &[Value<'_>], item: &Value<'_>) -> bool {
-    set.iter().any(|known| equal(known, item))
-}
-
 /// `|`, `&`, `-` and `^`.
 pub(super) fn combine<'a>(
     op: BinaryOp,
@@ -35,7 +26,7 @@ pub(super) fn combine<'a>(
 ) -> Evaluated<'a> {
     budget.spend((a.len() as u64 + 1) * (b.len() as u64 + 1))?;
     let only = |these: &[Value<'a>], others: &[Value<'a>], inside: bool| -> Vec<Value<'a>> {
-        let chosen = these.iter().filter(|item| holds(others, item) == inside);
+        let chosen = these.iter().filter(|item| has_item(others, item) == inside);
         chosen.cloned().collect()
     };
     Ok(Value::Set(match op {

@@ -8,7 +8,6 @@ use num_bigint::BigInt;
 use num_traits::{FromPrimitive, ToPrimitive, Zero};
 use starling_text::json;
 
-use super::set::subset;
 
 /// A Python value, borrowing its texts from the output where they need no rewriting.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,6 +180,16 @@ pub(crate) fn join_surrogates(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(joined)
+}
+
+/// Whether every item of `a` is in `b`.
+pub(super) fn subset(a: &[Value<'_>], b: &[Value<'_>]) -> bool {
+    a.iter().all(|item| has_item(b, item))
+}
+
+/// Whether a set has an item.
+pub(super) fn has_item(set: &[Value<'_>], item: &Value<'_>) -> bool {
+    set.iter().any(|known| equal(known, item))
 }
 
 /// `a == b`.
