@@ -4,47 +4,21 @@
 //! and, for arithmetic, to Python's `eval`; this module does the same without being able to run anything:
 //! names and calls have no value here, powers and repetitions are bounded, nesting is bounded.
 
-mod aliases;
-mod args;
-mod atom;
-mod budget;
-mod compile;
-mod complex;
-mod comprehension;
-mod digits;
-mod escape;
 mod eval;
-mod float_text;
-mod format;
-mod format_spec;
-mod fstring;
-mod fstring_eval;
-mod fstring_unparse;
-mod index;
-mod lambda;
-mod loops;
-mod number;
-mod numbers;
-mod ops;
-mod order;
 mod parse;
-mod print;
 #[cfg(test)]
 mod python_values;
-mod scope;
-mod set;
-mod strings;
 mod unparse;
 mod value;
 
 use std::borrow::Cow;
 
-pub(crate) use budget::Budget;
+pub(crate) use eval::budget::Budget;
+pub(crate) use eval::ops::binary as arithmetic;
 pub(crate) use eval::{eval, negate};
-pub(crate) use ops::binary as arithmetic;
 pub(crate) use parse::{Parser, is_keyword, parse};
-pub(crate) use print::{write_repr, write_str};
 pub(crate) use unparse::unparse;
+pub(crate) use value::print::{write_repr, write_str};
 pub(crate) use value::{Kind, Value, build_dict, compare, equal, join_surrogates, lookup, truthy};
 
 /// The text is not a Python expression, or has no value.

@@ -3,7 +3,7 @@
 //! Each row of `tests/expressions.jsonl` is an expression (`source`) and what the official evaluator's
 //! `resolve_ast_by_type(ast.parse(source, mode="eval").body)` made of it under CPython 3.11.7, as its `repr` (`value`),
 //! or null where it raised. Its `eval` was given no builtins and no variables, since those are the known difference (see
-//! `eval.rs`); addresses in the `repr` of functions and generators were made equal. Three hundred expressions
+//! `eval/mod.rs`); addresses in the `repr` of functions and generators were made equal. Three hundred expressions
 //! are chosen, rule by rule, the others are a sample of random ones.
 
 use starling_text::json;
