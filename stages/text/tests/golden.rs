@@ -6,6 +6,7 @@
 )]
 
 #[path = "../../../tests/support/golden.rs"]
+#[expect(dead_code, reason = "shared with tests that ask for more")]
 mod golden;
 
 use starling_text::json::{self, Value};

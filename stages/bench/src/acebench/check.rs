@@ -75,6 +75,9 @@ fn check_reference(normal: &Normal, reference: &Reference, calls: &[CallValue<'_
     if !same_names(reference, calls) {
         return Err(ErrorKind::FunctionMismatch);
     }
+    if let ([expected], [call]) = (&reference.calls[..], calls) {
+        return check_call(normal, expected, call);
+    }
     for expected in &reference.calls {
         let mut result = Err(ErrorKind::Unclear);
         for call in calls {
@@ -101,6 +104,7 @@ fn same_names(reference: &Reference, calls: &[CallValue<'_>]) -> bool {
     names.iter().eq(&reference.names)
 }
 
+/// Checks a call that has the name of the reference's.
 fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -> Checked {
     // Every reference of the data names a described function.
     let function = expected
@@ -118,7 +122,7 @@ fn check_call(normal: &Normal, expected: &ReferenceCall, call: &CallValue<'_>) -
     if expected.is_empty {
         return Err(ErrorKind::WrongParam);
     }
-    if function.name != call.name {
+    if !expected.is_described {
         return Err(ErrorKind::WrongFunctionName);
     }
     let (mut required, mut checked) = (0, Ok(()));
@@ -341,7 +345,7 @@ fn prints_like(value: &Value<'_>, reference: &Value<'_>) -> bool {
 /// `needle in text`; on texts as short as these a search without preparation is the faster one.
 fn holds(text: &[u8], needle: &[u8]) -> bool {
     /// Beyond this, what a search prepares pays.
-    const SHORT: usize = 256;
+    const SHORT: usize = 1 << 12;
     let (Some(&first), true) = (needle.first(), text.len() <= SHORT) else {
         return memchr::memmem::find(text, needle).is_some();
     };

@@ -151,12 +151,14 @@ impl<'a> Reader<'a> {
     /// A value that a comma, a colon or a closing bracket follows.
     fn value(&mut self, depth: u32) -> Option<Value<'a>> {
         let (start, budget) = (self.pos, self.resolver.budget.clone());
-        let mut value = self.plain_value(depth);
-        if value.is_none() && !self.rejected {
-            (self.pos, self.resolver.budget) = (start, budget);
-            value = self.any_value(depth);
+        match self.plain_value(depth) {
+            Some(value) => Some(value),
+            None if self.rejected => None,
+            None => {
+                (self.pos, self.resolver.budget) = (start, budget);
+                self.any_value(depth)
+            }
         }
-        value
     }
 
     /// Any expression, by way of the parser.

@@ -30,6 +30,8 @@ pub(super) struct ReferenceCall {
     pub(super) name: String,
     /// Which of the functions describes it.
     pub(super) function: Option<usize>,
+    /// The description has the name of the call.
+    pub(super) is_described: bool,
     /// The reference has no arguments.
     pub(super) is_empty: bool,
     /// What is known of each argument: first those of the reference in their order, as outputs mostly have them.
@@ -72,7 +74,7 @@ pub(super) struct ReferenceValue {
 
 #[derive(Debug, Clone)]
 pub(super) struct Function {
-    pub(super) name: String,
+    name: String,
     /// The parameters object is `{}` or missing.
     pub(super) no_parameters: bool,
     required: Vec<String>,
@@ -187,8 +189,10 @@ impl Reference {
             let value = Value::from_json(&json::Value::Dict(arguments.clone()));
             let function = function.map(|i| (i, &functions[i]));
             let slots = slots(arguments, function.map(|(_, function)| function));
+            let name = without_number(key).to_owned();
             calls.push(ReferenceCall {
-                name: without_number(key).to_owned(),
+                is_described: function.is_some_and(|(_, function)| function.name == name),
+                name,
                 function: function.map(|(i, _)| i),
                 is_empty: arguments.is_empty(),
                 required: slots.iter().filter(|slot| slot.required).count(),

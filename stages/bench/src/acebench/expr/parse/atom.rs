@@ -35,7 +35,7 @@ impl<'a> Parser<'a> {
             "True" => Value::Bool(true),
             "False" => Value::Bool(false),
             "None" => Value::None,
-            _ => return Ok(Expr::Name(self.name()?)),
+            _ => return Ok(Expr::Name(self.name_of(word)?)),
         };
         self.pos += word.len();
         Ok(Expr::Const(constant))

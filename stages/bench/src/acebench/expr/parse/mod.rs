@@ -44,8 +44,18 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
 
 /// Whether the byte can be part of a name, as far as a byte can tell.
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+    WORD[usize::from(byte)]
 }
+
+const WORD: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
 
 /// Whether a name can begin so, as far as a byte can tell.
 fn begins_name(byte: u8) -> bool {
@@ -156,6 +166,9 @@ impl<'a> Parser<'a> {
     /// Skips what may stand between two tokens.
     pub(crate) fn skip(&mut self) {
         while let Some(byte) = self.byte(0) {
+            if byte > b'#' && byte != b'\\' {
+                return;
+            }
             match byte {
                 b' ' | b'\t' | 0x0c => self.pos += 1,
                 b'\r' | b'\n' if self.brackets > 0 => self.pos += 1,
@@ -280,16 +293,11 @@ impl<'a> Parser<'a> {
     /// The identifier characters that come next, not yet checked.
     pub(super) fn word(&mut self) -> &'a str {
         self.skip();
-        let bytes = self.text.as_bytes();
-        let mut end = self.pos;
-        while bytes.get(end).is_some_and(|byte| is_word(*byte)) {
-            end += 1;
-        }
-        let word = &self.text[self.pos..end];
-        if word.starts_with(|c: char| c.is_ascii_digit()) {
-            ""
-        } else {
-            word
+        let rest = &self.text[self.pos..];
+        let end = rest.bytes().position(|byte| !is_word(byte));
+        match rest.as_bytes().first() {
+            Some(byte) if !byte.is_ascii_digit() => &rest[..end.unwrap_or(rest.len())],
+            _ => "",
         }
     }
 
@@ -312,6 +320,11 @@ impl<'a> Parser<'a> {
     /// A name that is not a keyword, folded by NFKC.
     pub(super) fn name(&mut self) -> Result<Cow<'a, str>, Reject> {
         let word = self.word();
+        self.name_of(word)
+    }
+
+    /// The same of the word that comes next.
+    pub(super) fn name_of(&mut self, word: &'a str) -> Result<Cow<'a, str>, Reject> {
         if word.is_empty() || is_keyword(word) {
             return Err(Reject);
         }

@@ -157,18 +157,28 @@ fn quote_for(has_single: bool, has_double: bool) -> char {
 /// Appends the `repr` of a text.
 pub(crate) fn write_text(out: &mut String, text: &str) {
     let quote = quote_for(text.contains('\''), text.contains('"'));
+    // Blanks to tildes and ideographs, of which most texts are, are copied in runs.
+    let plain =
+        |c: char| matches!(c, ' '..='~' | '\u{4e00}'..='\u{9fa5}') && c != '\\' && c != quote;
     out.push(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            _ if c == quote => {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c| !plain(c)) {
+        let (run, special) = rest.split_at(at);
+        out.push_str(run);
+        let mut chars = special.chars();
+        match chars.next() {
+            Some('\\') => out.push_str("\\\\"),
+            Some(c) if c == quote => {
                 out.push('\\');
                 out.push(c);
             }
-            _ if is_printable(c) => out.push(c),
-            _ => write_escape(out, c),
+            Some(c) if is_printable(c) => out.push(c),
+            Some(c) => write_escape(out, c),
+            None => {}
         }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
     out.push(quote);
 }
 
