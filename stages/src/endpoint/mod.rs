@@ -348,6 +348,10 @@ impl Endpoint {
         queries: &[Query],
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<Reply>, EndpointError> {
+        // A wish that is known before the first query keeps it from being sent.
+        if stop() {
+            return Err(EndpointError::Interrupted);
+        }
         let next = AtomicUsize::new(0);
         // Set by the first failure, and by the caller's wish to stop.
         let failed = AtomicBool::new(false);
